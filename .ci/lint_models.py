@@ -1,0 +1,53 @@
+"""SQLFluff on the models and the tests of data, or what is named: lint or fix.
+
+Its dbt templater compiles the models, for which dbt needs a home that can be read and
+the names that `loomline` hands over. SQLFluff takes no lists from its own file; they go
+into one of a kind that has them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from connectors.landing.prepare import prepare
+from orchestration.project import Project
+
+
+def main(command: str = "lint", *paths: str) -> int:
+    project_path = Path(__file__).resolve().parent.parent
+    target = project_path / "target" / "lint"
+    os.environ["LOOMLINE_PROJECT"] = str(project_path)
+    os.environ["LOOMLINE_HOME"] = str(target / "home")
+    os.environ["DBT_TARGET_PATH"] = str(target)
+    os.environ["DBT_LOG_PATH"] = str(target)
+    project = Project.find()
+    prepare(project.home)
+    config = target / "pyproject.toml"
+    config.write_text(
+        "\n".join(_toml("tool.sqlfluff.templater.dbt.context", project.dbt_vars()))
+    )
+    sqlfluff = [sys.executable, "-m", "sqlfluff", command, "--config", str(config)]
+    return subprocess.run(
+        [*sqlfluff, "--disable-progress-bar", *(paths or ("models", "tests/data"))],
+        cwd=project_path,
+        check=False,
+    ).returncode
+
+
+def _toml(name: str, table: dict[str, Any]) -> Iterator[str]:
+    """Lines of a table and those below it; what is None is left out."""
+    yield f"[{name}]"
+    for key, value in table.items():
+        if not isinstance(value, dict) and value is not None:
+            yield f"{json.dumps(key)} = {json.dumps(value)}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _toml(f"{name}.{json.dumps(key)}", value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,75 @@
+# Loomline. Bare `make` lists what there is; PYTHON=… chooses the interpreter.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# The first interpreter that is new enough and not too new.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for each in python3.12 python3.11 python3; do \
+	if $$each -c '$(FITS)' >/dev/null 2>&1; then echo $$each; break; fi; done)
+
+# Nothing here tells anybody that it is used.
+export DBT_SEND_ANONYMOUS_USAGE_STATS ?= false
+export DAGSTER_DISABLE_TELEMETRY ?= yes
+export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS ?= true
+
+.PHONY: help
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+.PHONY: env
+env: $(INSTALLED) ## install what requirements.lock names into .venv (uv or pip)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@if ! "$(PYTHON)" -c '$(FITS)' >/dev/null 2>&1; then \
+		echo "Loomline runs on Python 3.11 and 3.12; $(or $(PYTHON),python3) is" \
+			"$$($(or $(PYTHON),python3) --version 2>&1 || true)." >&2; \
+		echo "Install one of them, or name it: make env PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	fi
+	@rm -f $@
+	@echo "Installing into $(VENV); the first time takes a minute or two."
+	@set -e; if uv --version >/dev/null 2>&1; then \
+		$(BIN)/python -c '$(FITS)' >/dev/null 2>&1 \
+			|| uv venv --quiet --clear --python "$(PYTHON)" $(VENV); \
+		export VIRTUAL_ENV="$(CURDIR)/$(VENV)"; \
+		uv pip sync --quiet --require-hashes requirements.lock; \
+		uv pip install --quiet --no-deps --no-build-isolation --editable .; \
+	else \
+		$(BIN)/python -m pip --version >/dev/null 2>&1 \
+			&& $(BIN)/python -c '$(FITS)' \
+			|| "$(PYTHON)" -m venv --clear $(VENV); \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--no-deps --require-hashes --requirement requirements.lock; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--no-deps --no-build-isolation --editable .; \
+	fi
+	@touch $@
+
+.PHONY: demo
+demo: env ## events through to audiences at a local webhook, in data/demo
+	$(BIN)/loomline demo
+
+.PHONY: dev
+dev: env ## Dagster's web interface and a sandbox that plays the destinations
+	$(BIN)/loomline dev
+
+.PHONY: test
+test: env ## every test that needs nothing but Python
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: env ## style and types of the Python and of the SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python .ci/lint_models.py
+
+.PHONY: bench
+bench: env ## how fast it is, measured here
+	$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean: ## remove what can be made again; data/ stays
+	rm -rf $(VENV) target logs .mypy_cache .pytest_cache .ruff_cache .hypothesis
