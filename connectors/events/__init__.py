@@ -1,0 +1,1 @@
+"""The canonical event and the one way through admission: pure functions."""

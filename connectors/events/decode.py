@@ -1,0 +1,134 @@
+"""Bytes to JSON values, keeping what strict parsers lose.
+
+SDKs really send bare NaN and Infinity, halves of surrogate pairs, integers beyond
+2^63 and floats with more digits than a double holds. A strict parser would refuse the
+whole item; here each becomes the nearest value that JSON and SQL can both hold:
+
+| sent                                | kept as                          |
+|-------------------------------------|----------------------------------|
+| NaN, Infinity, -Infinity            | null                             |
+| integer outside [-2^63, 2^63)       | its digits, as text              |
+| float of more digits than a double  | its digits, as text              |
+| lone surrogate, e.g. "\\ud83d"       | the six characters `\\ud83d`      |
+| the 501st level of nesting          | its JSON text                    |
+"""
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+__all__ = ["MAX_DEPTH", "Undecodable", "decode_item"]
+
+MAX_DEPTH = 500
+"""Deepest nesting of a decoded value; half of what the interpreter's stack allows."""
+
+_strict = msgspec.json.Decoder().decode
+_BOM = b"\xef\xbb\xbf"
+# Digits and the point become "0": eighteen in a row may be a number that a double
+# cannot hold.
+_DIGITS_TO_0 = bytes(48 if 48 <= b <= 57 or b == 46 else b for b in range(256))
+_LONG_NUMBER = b"0" * 18
+_INT64 = range(-(2**63), 2**63)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# A string that does not end goes on to the end: looking at it once is enough.
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
+_HEX = "[0-9a-fA-F]"
+_ESCAPE = re.compile(  # a whole pair, one half of a pair, anything else
+    rf"\\(?:u[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}"
+    rf"|u([dD][89a-fA-F]{_HEX}{{2}})|.)",
+    re.DOTALL,
+)
+
+
+class Undecodable(ValueError):
+    """The bytes are no JSON value. `reason` is a code that holds no user data."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decode_item(data: bytes) -> Any:
+    """One JSON value, decoded without losing anything (see the module's table).
+
+    Raises:
+        Undecodable: not UTF-8 or no JSON.
+    """
+    is_deep = len(data) > 2 * MAX_DEPTH and _may_be_deep(data)
+    if not is_deep and _LONG_NUMBER not in data.translate(_DIGITS_TO_0):
+        try:
+            return _strict(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # the tolerant decoder below decides
+    return _tolerant(data, is_deep)
+
+
+def _tolerant(data: bytes, is_deep: bool) -> Any:
+    try:
+        text = data.removeprefix(_BOM).decode()
+    except UnicodeDecodeError:
+        raise Undecodable("not_utf8") from None
+    try:
+        return json.loads(
+            _ESCAPE.sub(_without_half, _folded(text) if is_deep else text),
+            strict=False,
+            parse_constant=lambda _: None,
+            parse_int=_integer,
+            parse_float=_float,
+        )
+    except (ValueError, RecursionError):  # too deep even so: brackets without an end
+        raise Undecodable("not_json") from None
+
+
+def _integer(text: str) -> int | str:
+    if len(text) > 20:  # never int(): quadratic, and capped by the interpreter
+        return text
+    value = int(text)
+    return value if value in _INT64 else text
+
+
+def _float(text: str) -> float | str:
+    value = float(text)
+    is_infinite = value - value != 0
+    if is_infinite or (len(text) > 17 and Decimal(text) != Decimal(repr(value))):
+        return text
+    return value
+
+
+def _without_half(escape: re.Match[str]) -> str:
+    half = escape[1]
+    return escape[0] if half is None else f"\\\\u{half.lower()}"
+
+
+def _may_be_deep(data: bytes) -> bool:
+    """Whether the nesting may exceed MAX_DEPTH; a few C calls say no for most data."""
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return False
+    brackets = data.translate(None, _NO_BRACKETS)
+    for _ in range(16):
+        if len(brackets) <= MAX_DEPTH:  # 32 levels were taken away, 250 can be left
+            return False
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return True
+
+
+def _folded(text: str) -> str:
+    """JSON in which what lies deeper than MAX_DEPTH is a string of its JSON text."""
+    parts = []
+    depth = start = end = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        mark = token[0]
+        if mark in ("[", "{"):
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                start = token.start()
+                parts.append(text[end:start])
+        elif mark in ("]", "}"):
+            if depth == MAX_DEPTH + 1:
+                end = token.end()
+                parts.append(json.dumps(text[start:end], ensure_ascii=False))
+            depth -= 1
+    return "".join((*parts, text[end:]))

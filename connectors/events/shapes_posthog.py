@@ -1,0 +1,186 @@
+"""PostHog's event shape as a call.
+
+The same shape comes in live (`/batch/`, `/e/`) and in PostHog's batch exports. What
+PostHog writes as `$` properties is either a field of the call, a field of its context
+or kept under `context.posthog`; the caller's own properties stay as they were sent.
+"""
+
+from typing import Any
+
+from connectors.events.naming import as_text
+
+__all__ = ["from_posthog"]
+
+_TYPES = {
+    "$identify": "identify",
+    "$set": "identify",
+    "$groupidentify": "group",
+    "$create_alias": "alias",
+    "$merge_dangerously": "alias",
+    "$pageview": "page",
+    "$screen": "screen",
+}
+
+# `$` names that are not PostHog's: fields of ours, read where they stand.
+_OURS = frozenset(("$email", "$phone", "$group", "$plan"))
+
+_IDS = ("uuid", "messageId", "message_id", "id")
+
+# `$` property → where Segment's context has it; None: at its top.
+_CONTEXT: dict[str, tuple[str | None, str]] = {
+    "$current_url": ("page", "url"),
+    "$pathname": ("page", "path"),
+    "$referrer": ("page", "referrer"),
+    "$lib": ("library", "name"),
+    "$lib_version": ("library", "version"),
+    "$os": ("os", "name"),
+    "$os_version": ("os", "version"),
+    "$ip": (None, "ip"),
+    "$raw_user_agent": (None, "userAgent"),
+    "$browser_language": (None, "locale"),
+    "$timezone": (None, "timezone"),
+    "$groups": (None, "groups"),
+}
+
+
+def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the call that one PostHog event stands for.
+
+    Never raises: what is missing or of the wrong type is missing or wrong in the call,
+    for admission to judge. `event` is not changed.
+    """
+    given = event.get("properties")
+    name = event.get("event")
+    type_ = _TYPES.get(name, "track") if type(name) is str else "track"
+    # The caller's own properties, PostHog's, and those that context has a place for.
+    own: dict[str, Any] = {}
+    system: dict[str, Any] = {}
+    context = _copied(event.get("context"))
+    if type(given) is dict:
+        for key, value in given.items():
+            if key[:1] != "$" or key in _OURS:
+                own[key] = value
+            elif key in _CONTEXT:
+                _put(context, _CONTEXT[key], value)
+            else:
+                system[key] = value
+    for key in ("$set", "$set_once", "$unset"):
+        if event.get(key) is not None:
+            system[key] = _merged(system.get(key), event[key])
+    traits = {**_taken(system, "$set_once"), **_taken(system, "$set")}
+    distinct_id = as_text(event.get("distinct_id"))
+    if "distinct_id" in own:
+        inner_id = own.pop("distinct_id")
+        distinct_id = distinct_id or as_text(inner_id)
+    own.pop("token", None)  # the project's write key, added by the browser SDK
+    message_id, timestamp = _first(event, _IDS), event.get("timestamp")
+    call: dict[str, Any] = {
+        "messageId": system.get("$insert_id") if message_id is None else message_id,
+        "type": type_,
+        "event": name if type_ == "track" else None,
+        "timestamp": system.get("$time") if timestamp is None else timestamp,
+        "integrations": event.get("integrations"),
+    }
+    if not system.get("$ignore_sent_at"):
+        call["sentAt"] = _first(event, ("sentAt", "sent_at"))
+    match type_:
+        case "group":
+            call["groupType"] = as_text(system.pop("$group_type", None))
+            call["groupId"] = as_text(system.pop("$group_key", None))
+            if traits:
+                context["traits"] = traits
+            traits = _taken(system, "$group_set")
+            # The Node library invents this id when it is given none; nobody has it.
+            if distinct_id == f"${call['groupType']}_{call['groupId']}":
+                distinct_id = None
+        case "identify":
+            traits |= _taken(own, "traits")
+        case "alias":
+            call["previousId"] = as_text(own.pop("alias", None))
+        case "page":
+            call["name"] = as_text(system.get("$title")) or as_text(own.get("title"))
+        case "screen":
+            call["name"] = as_text(system.pop("$screen_name", None))
+    call["traits"] = traits or None
+    call |= _people(name, distinct_id, system)
+    device_id = as_text(system.pop("$device_id", None))
+    if device_id not in (None, call["anonymousId"]):
+        _put(context, ("device", "id"), device_id)
+    if system:
+        context["posthog"] = {**_object(context.get("posthog")), **system}
+    call["context"] = context or None
+    call["properties"] = own if given is None or type(given) is dict else given
+    return {key: value for key, value in call.items() if value is not None}
+
+
+def _people(
+    name: Any, distinct_id: str | None, system: dict[str, Any]
+) -> dict[str, str | None]:
+    """Say whose the event is; takes what it uses, but the device, from `system`."""
+    user_id = as_text(system.pop("$user_id", None))
+    anonymous_id = as_text(system.pop("$anon_distinct_id", None))
+    device_id = as_text(system.get("$device_id"))
+    identified = system.get("$is_identified")
+    if name == "$identify":
+        if user_id is None:
+            user_id = distinct_id
+        elif anonymous_id is None and distinct_id != user_id:
+            anonymous_id = distinct_id
+        distinct_id = None
+    elif (
+        user_id is None
+        and distinct_id != device_id
+        and identified is not False
+        # A server's event says nothing about its id; a browser's id that is not the
+        # device's came from `identify`.
+        and (device_id or identified)
+    ):
+        user_id = distinct_id
+    known = (user_id, device_id, anonymous_id)
+    return {
+        "userId": user_id,
+        "anonymousId": anonymous_id or device_id,
+        "distinctId": None if distinct_id in known else distinct_id,
+    }
+
+
+def _first(row: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        if row.get(key) is not None:
+            return row[key]
+    return None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if type(value) is dict else {}
+
+
+def _copied(context: Any) -> dict[str, Any]:
+    """A context whose objects can be written to."""
+    return {
+        key: dict(value) if type(value) is dict else value
+        for key, value in _object(context).items()
+    }
+
+
+def _merged(inner: Any, outer: Any) -> Any:
+    return {**inner, **outer} if type(inner) is type(outer) is dict else outer
+
+
+def _taken(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Remove and return the object under a key; anything else stays where it is."""
+    value = values.get(key)
+    if type(value) is not dict:
+        return {}
+    del values[key]
+    return value
+
+
+def _put(context: dict[str, Any], place: tuple[str | None, str], value: Any) -> None:
+    parent, name = place
+    if parent is None:
+        context[name] = value
+    elif type(context.get(parent)) is dict:
+        context[parent][name] = value
+    else:
+        context[parent] = {name: value}

@@ -1,0 +1,579 @@
+"""The door: every item of every shape gets exactly one disposition."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.events.admission import (
+    MAX_EVENT_BYTES,
+    Admission,
+    Admitted,
+    Origin,
+    Step,
+    Steps,
+    Verdict,
+)
+from connectors.events.canonical import Event
+from connectors.events.identifiers import IdentifierRules
+
+RULES = IdentifierRules.load(Path(__file__).parents[2])
+SECOND = 1_000_000
+NOW = 1_776_165_218 * SECOND  # 2026-04-14T11:13:38Z
+HOUR = 3600 * SECOND
+LIVE = Origin("web", "web", "http", "segment-1", NOW, keeps_received_at=False)
+FILE = replace(LIVE, path="file", keeps_received_at=True, seed="hash-of-file")
+TRACK = {"type": "track", "event": "Order Completed", "userId": "u", "messageId": "m"}
+
+
+def admitted(
+    *items: Any, origin: Origin = LIVE, steps: Steps | None = None
+) -> Admitted:
+    out = Admitted()
+    for line, item in enumerate(items, 1):
+        data = item if isinstance(item, bytes) else json.dumps(item).encode()
+        Admission(RULES, steps).admit_bytes(data, origin, out, line=line)
+    return out
+
+
+def rows(out: Admitted) -> list[dict[str, Any]]:
+    return [dict(zip(Event.__struct_fields__, row, strict=True)) for row in out.events]
+
+
+def one(item: Any, origin: Origin = LIVE, **more: Any) -> dict[str, Any]:
+    out = admitted({**item, **more} if more else item, origin=origin)
+    assert [row.disposition for row in out.dispositions] == ["admitted"], out
+    (row,) = rows(out)
+    return row
+
+
+def refusal(item: Any) -> str | None:
+    out = admitted(item)
+    (row,) = out.dispositions
+    assert row.disposition == "rejected" and not out.events
+    assert row.payload is not None
+    return row.reason
+
+
+# Ids
+
+
+def test_numeric_ids_become_text() -> None:
+    row = one({**TRACK, "userId": 12345.5, "anonymousId": 7, "messageId": 10**30})
+    assert (row["user_id"], row["anonymous_id"]) == ("12345.5", "7")
+    assert row["message_id"] == str(10**30)
+
+
+@pytest.mark.parametrize("nobody", [None, "", "  ", [], {}])
+def test_an_event_that_names_nobody_is_refused(nobody: Any) -> None:
+    assert refusal({**TRACK, "userId": nobody}) == "missing_identity"
+
+
+def test_ids_of_other_types_are_kept_as_their_json() -> None:
+    assert one({**TRACK, "userId": {"$oid": "1"}})["user_id"] == '{"$oid":"1"}'
+    assert one({**TRACK, "userId": ["a"]})["user_id"] == '["a"]'
+    assert one({**TRACK, "userId": False})["user_id"] == "false"
+
+
+@pytest.mark.parametrize("item", [None, 7, "x", True, [[]], [7]])
+def test_what_is_no_object_is_refused(item: Any) -> None:
+    assert refusal(item) == "not_an_object"
+
+
+def test_a_group_call_without_group_is_refused() -> None:
+    assert refusal({"type": "group", "userId": "u"}) == "group_id_missing"
+
+
+def test_an_event_over_the_limit_is_refused_and_its_neighbours_are_not() -> None:
+    large = {**TRACK, "properties": {"x": "y" * MAX_EVENT_BYTES}}
+    out = admitted({"batch": [TRACK, large, TRACK]})
+    assert [row.reason for row in out.dispositions] == [None, "event_too_large", None]
+    fits = {**TRACK, "properties": {"x": "y" * 1_000_000}}
+    assert len(admitted(fits).events) == 1
+
+
+def test_a_poisoned_batch_loses_only_the_poison() -> None:
+    batch: list[Any] = [{**TRACK, "messageId": f"m{number}"} for number in range(500)]
+    batch[249] = {"type": "track", "event": "x"}
+    batch[250] = {**TRACK, "properties": {"x": "y" * MAX_EVENT_BYTES}}
+    out = admitted({"batch": batch})
+    assert len(out.events) == 498
+    assert out.dispositions[249].reason == "missing_identity"
+    assert out.dispositions[250].reason == "event_too_large"
+    assert out.received == {NOW // HOUR * HOUR: 500}
+
+
+# What is kept
+
+
+def test_odd_values_are_kept_losslessly() -> None:
+    data = (
+        b'{"type":"track","event":"odd","userId":"u\\u0000","properties":{"nan":NaN,'
+        b'"big":123456789012345678901234567890,"half":"\\ud83d","nul":"\\u0000",'
+        b'"":1,"a.b":2,"Total":3,"total":4,"minus":-0.0,"float":1.18e21}}'
+    )
+    row = rows(admitted(data))[0]
+    assert json.loads(row["properties"]) == {
+        "nan": None,
+        "big": "123456789012345678901234567890",
+        "half": "\\ud83d",
+        "nul": "\0",
+        "": 1,
+        "a.b": 2,
+        "Total": 3,
+        "total": 4,
+        "minus": -0.0,
+        "float": 1.18e21,
+    }
+    assert row["user_id"] == "u\0"
+
+
+def test_600_keys_and_150_levels_are_kept() -> None:
+    deep: Any = 1
+    for _ in range(150):
+        deep = {"a": deep}
+    properties = {f"{'k' * 300}{number}": number for number in range(600)} | {"d": deep}
+    assert json.loads(one(TRACK, properties=properties)["properties"]) == properties
+
+
+@pytest.mark.parametrize("levels", [400, 900, 100_000])
+def test_any_depth_is_admitted_and_leaves_its_neighbours_alone(levels: int) -> None:
+    deep = b'{"type":"track","event":"x","userId":"u","properties":%b}' % (
+        b'{"a":' * levels + b"1" + b"}" * levels
+    )
+    out = admitted(b'{"batch":[%b,%b]}' % (deep, json.dumps(TRACK).encode()), deep)
+    assert len(out.events) == 3
+    assert all(json.loads(row["properties"] or "{}") is not None for row in rows(out))
+
+
+@pytest.mark.parametrize("properties", [[1, {"$email": "a@b.c"}], "text", 7, False, ""])
+def test_properties_of_any_type_are_kept(properties: Any) -> None:
+    for item in (
+        TRACK,
+        {"event": "x", "distinct_id": "d"},
+        {"event": "x", "user_id": "u"},
+    ):
+        row = one({**item, "properties": properties})
+        assert json.loads(row["properties"]) == properties
+
+
+def test_what_is_no_json_is_kept_as_one_refused_item() -> None:
+    out = admitted(b'{"type":"track"', b"\xff{}", origin=FILE)
+    assert [row.reason for row in out.dispositions] == [
+        "segment-1:1: not_json",
+        "segment-1:2: not_utf8",
+    ]
+    assert out.dispositions[1].payload == "\\xff{}"
+    assert out.received.total() == 2
+
+
+# Names and types
+
+
+@pytest.mark.parametrize(
+    ("item", "type_", "event", "violations"),
+    [
+        ({"event": "A b"}, "track", "a_b", None),
+        ({"event": "A b", "type": None}, "track", "a_b", None),
+        ({"event": "A b", "type": "purchase"}, "track", "a_b", b'["unknown_type"]'),
+        ({"type": "Purchase"}, "track", "purchase", b'["unknown_type"]'),
+        ({"type": ["x"], "event": "y"}, "track", "y", b'["unknown_type"]'),
+        ({"type": {"x": 1}, "event": "y"}, "track", "y", b'["unknown_type"]'),
+        ({"event": "!!!"}, "track", "!!!", None),
+        ({"event": "\U0001f389"}, "track", "\U0001f389", None),
+        ({"event": 7}, "track", "7", None),
+        ({"event": " "}, "track", None, b'["missing_event"]'),
+        ({}, "track", None, b'["missing_event"]'),
+        ({"type": "page", "event": "x"}, "page", None, None),
+    ],
+)
+def test_type_and_name(
+    item: dict[str, Any], type_: str, event: str | None, violations: bytes | None
+) -> None:
+    row = one({"userId": "u", **item})
+    assert (row["type"], row["event"], row["violations"]) == (type_, event, violations)
+
+
+def test_traits_of_an_identify_may_stand_in_its_context_alone() -> None:
+    call = {"type": "identify", "userId": "u", "context": {"traits": {"plan": "pro"}}}
+    assert json.loads(one(call)["traits"]) == {"plan": "pro"}
+    assert json.loads(one(call, traits={"a": 1})["traits"]) == {"a": 1}
+    assert one({**call, "type": "track", "event": "x"})["traits"] is None
+
+
+def test_a_page_has_name_and_category_wherever_they_were_sent() -> None:
+    page = {"type": "page", "userId": "u", "category": "Docs"}
+    row = one({**page, "properties": {"name": "Install", "path": "/"}})
+    assert row["name"] == "Install"
+    assert json.loads(row["properties"])["category"] == "Docs"
+    assert json.loads(one(page)["properties"]) == {"category": "Docs"}
+    own = one({**page, "properties": {"category": "own"}, "name": "N"})
+    assert (own["name"], json.loads(own["properties"])) == ("N", {"category": "own"})
+    assert json.loads(one({**page, "properties": ["x"]})["properties"]) == ["x"]
+
+
+def test_the_channel_is_part_of_the_context() -> None:
+    assert json.loads(one(TRACK, channel="web")["context"]) == {"channel": "web"}
+    row = one({**TRACK, "channel": "web", "context": {"channel": "own"}})
+    assert json.loads(row["context"]) == {"channel": "own"}
+    assert json.loads(one({**TRACK, "channel": "w", "context": "x"})["context"]) == "x"
+
+
+def test_one_call_becomes_one_row_or_none() -> None:
+    properties: dict[str, Any] = {
+        "$user_id": "user_123",
+        "$email": "jane@acme.com",
+        "$group": {"$group_type": "company", "$group_id": "acme_inc", "plan": "big"},
+    }
+    call: dict[str, Any] = {
+        "event": "$identify",
+        "distinct_id": "anon_abc",
+        "properties": properties,
+    }
+    row = one(call)
+    assert (row["type"], row["group_id"]) == ("identify", "acme_inc")
+    assert {(i.kind, i.value) for i in row["identifiers"]} == {
+        ("user_id", "user_123"),
+        ("anonymous_id", "anon_abc"),
+        ("email", "jane@acme.com"),
+    }
+    assert json.loads(row["properties"])["$group"]["plan"] == "big"
+    properties["$group"] = {"$group_type": "company", "$group_id": None}
+    assert refusal(call) == "group_id_missing"
+
+
+# Time
+
+
+def test_original_time_and_sending_time_correct_the_clock() -> None:
+    call = {**TRACK, "originalTimestamp": "2026-04-14T10:00:00Z"}
+    assert one(call)["timestamp"] == NOW - 4_418 * SECOND
+    row = one(call, sentAt="2026-04-14T10:00:01Z")
+    assert row["timestamp"] == NOW - SECOND
+    assert row["skew_ms"] == 4_417_000
+    assert row["original_timestamp"] == NOW - 4_418 * SECOND
+
+
+def test_an_explicit_time_wins_over_the_calls_own() -> None:
+    row = one(
+        TRACK,
+        timestamp="2025-01-01T00:00:00Z",
+        originalTimestamp="2026-04-14T11:13:38Z",
+        sentAt="2026-04-14T11:13:38Z",
+    )
+    assert row["timestamp"] == 1_735_689_600 * SECOND
+    assert row["original_timestamp"] == NOW
+
+
+@pytest.mark.parametrize("timestamp", ["soon", [], {}, True, -5, "10000-01-01", ""])
+def test_an_unreadable_time_becomes_the_arrival_and_is_noted(timestamp: Any) -> None:
+    row = one(TRACK, timestamp=timestamp)
+    assert row["timestamp"] == NOW
+    assert row["violations"] == b'["timestamp_unreadable"]'
+
+
+def test_a_time_far_ahead_becomes_the_arrival_and_is_noted() -> None:
+    row = one(TRACK, timestamp="2033-01-01T00:00:00Z")
+    assert (row["timestamp"], row["violations"]) == (NOW, b'["timestamp_in_future"]')
+
+
+def test_the_sending_time_of_a_batch_holds_for_events_without_one() -> None:
+    posthog = {
+        "event": "x",
+        "distinct_id": "d",
+        "uuid": "p",
+        "timestamp": NOW // SECOND,
+    }
+    sent_at = "2026-04-14T10:13:38Z"
+    out = admitted(
+        {"batch": [posthog, {**posthog, "sent_at": NOW}], "sent_at": sent_at}
+    )
+    assert [row["skew_ms"] for row in rows(out)] == [3_600_000, 0]
+
+
+def test_an_import_keeps_the_arrival_it_carries() -> None:
+    arrived = {**TRACK, "receivedAt": "2026-01-01T00:00:00Z"}
+    row = one(
+        arrived,
+        FILE,
+        timestamp="2025-12-31T23:00:00Z",
+        sentAt="2025-12-31T20:00:00Z",
+    )
+    assert row["received_at"] == 1_767_225_600 * SECOND
+    assert row["timestamp"] == row["received_at"] - HOUR  # corrected by the vendor
+    assert one(arrived)["received_at"] == NOW  # live, nobody says when it arrived
+    snake = {
+        "user_id": "u",
+        "event": "x",
+        "receivedAt": None,
+        "received_at": NOW // 1000,
+    }
+    assert one(snake, FILE)["received_at"] == NOW
+    assert admitted(arrived, origin=FILE).received == {row["received_at"]: 1}
+
+
+# Ids of messages and hashes
+
+
+def test_a_message_without_id_gets_one_that_repeats() -> None:
+    call = {"event": "bought", "user_id": "u", "timestamp": "2026-04-01T00:00:00Z"}
+    first = one(call)["message_id"]
+    assert one(call, sent_at="2026-04-14T11:13:38Z")["message_id"] == first
+    assert one(call, replace(LIVE, scope="other"))["message_id"] != first
+    month_later = one(call, timestamp="2026-05-01T00:00:00Z", origin=FILE)
+    assert month_later["message_id"] != first
+    assert one(call, properties={"a": 1})["message_id"] != first
+
+
+def test_without_id_and_time_the_place_in_the_file_is_the_id() -> None:
+    call = {"event": "bought", "user_id": "u"}
+
+    def ids(origin: Origin) -> list[str]:
+        out = admitted(call, {"batch": [call, call]}, origin=origin)
+        return [row["message_id"] for row in rows(out)]
+
+    assert ids(FILE) == ids(FILE)
+    assert len(set(ids(FILE))) == 3
+    assert not set(ids(FILE)) & set(ids(replace(FILE, seed="other")))
+    assert len({*ids(LIVE), *ids(LIVE)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"sentAt": "2026-04-14T11:13:38Z"}, True),
+        ({"receivedAt": "2026-04-14T11:13:38Z"}, True),
+        ({"context": {"ip": "203.0.113.1"}}, True),
+        ({"integrations": {"All": False}}, True),
+        ({"messageId": "other"}, True),
+        ({"properties": {"b": [{"y": 2, "x": 1}], "a": 1}}, True),
+        ({"properties": {"a": 1, "b": [{"x": 1, "y": 3}]}}, False),
+        ({"traits": {"a": 1}}, False),
+        ({"event": "order completed"}, False),
+        ({"type": "page"}, False),
+        ({"name": "n"}, False),
+        ({"userId": "other"}, False),
+        ({"anonymousId": "a"}, False),
+        ({"groupId": "g"}, False),
+        ({"previousId": "p"}, False),
+        ({"timestamp": "2026-04-14T11:13:39Z"}, False),
+    ],
+)
+def test_what_makes_two_messages_contradict_each_other(
+    change: dict[str, Any], is_same: bool
+) -> None:
+    call = {
+        **TRACK,
+        "timestamp": "2026-04-14T11:13:38Z",
+        "properties": {"a": 1, "b": [{"x": 1, "y": 2}]},
+    }
+    before, after = one(call), one({**call, **change})
+    assert (before["content_hash"] == after["content_hash"]) is is_same
+
+
+def test_the_row_hash_tells_rows_apart_and_not_their_place() -> None:
+    row = one(TRACK)
+    assert one(TRACK, replace(LIVE, path="webhook"))["row_hash"] == row["row_hash"]
+    assert one(dict(reversed(TRACK.items())))["row_hash"] == row["row_hash"]
+    for change in (
+        {"context": {"ip": "203.0.113.1"}},
+        {"sentAt": "2026-04-14T11:13:38Z"},
+        {"integrations": {"All": True}},
+        {"properties": {"a": 1}},
+        {"messageId": "other"},
+    ):
+        assert one({**TRACK, **change})["row_hash"] != row["row_hash"]
+
+
+# Steps
+
+
+def test_steps_stand_in_their_order() -> None:
+    seen = []
+
+    def step(name: str) -> Step:
+        def look(event: Event) -> None:
+            seen.append(name)
+
+        return look
+
+    names = ("suppression", "consent", "before_contract", "contract", "after_contract")
+    steps = Steps(**{name: [step(name)] for name in reversed(names)})
+    admitted(TRACK, steps=steps)
+    assert seen == list(names)
+
+
+@pytest.mark.parametrize(
+    ("disposition", "keeps_payload", "keeps_consent"),
+    [
+        ("suppressed", False, False),
+        ("consent_filtered", False, True),
+        ("dropped", False, True),
+        ("quarantined", True, True),
+    ],
+)
+def test_a_verdict_ends_the_way(
+    disposition: Any, keeps_payload: bool, keeps_consent: bool
+) -> None:
+    def refuse(event: Event) -> Verdict:
+        return Verdict(disposition, "because")
+
+    def fail(event: Event) -> None:
+        raise AssertionError("the event had its verdict already")
+
+    consent = {"consent": {"categoryPreferences": {"analytics": False}}}
+    steps = Steps(suppression=[refuse], contract=[fail])
+    out = admitted({**TRACK, "context": consent}, steps=steps)
+    (row,) = out.dispositions
+    assert (row.disposition, row.reason, row.message_id) == (
+        disposition,
+        "because",
+        "m",
+    )
+    assert (row.payload is not None) is keeps_payload
+    assert not out.events
+    assert [s.categories for s in out.consent] == [{"analytics": False}] * keeps_consent
+
+
+def test_what_a_step_changes_is_stored_and_the_hashes_stay() -> None:
+    def rename(event: Event) -> None:
+        event.event = "renamed"
+        event.properties = {**(event.properties or {}), "added": 1}
+        event.context = None
+
+    call = {**TRACK, "properties": {"a": 1}, "context": {"ip": "203.0.113.1"}}
+    before = one(call)
+    (after,) = rows(admitted(call, steps=Steps(after_contract=[rename])))
+    assert json.loads(after["properties"]) == {"a": 1, "added": 1}
+    assert (after["event"], after["context"]) == ("renamed", None)
+    for name in ("content_hash", "row_hash", "message_id", "traits"):
+        assert after[name] == before[name]
+
+
+def test_a_quarantined_event_is_kept_as_it_came() -> None:
+    def alter(event: Event) -> None:
+        event.properties = {"masked": True}
+
+    def refuse(event: Event) -> Verdict:
+        return Verdict("quarantined", "contract")
+
+    steps = Steps(before_contract=[alter], contract=[refuse])
+    (row,) = admitted({**TRACK, "properties": {"a": 1}}, steps=steps).dispositions
+    assert json.loads(row.payload or "")["properties"] == {"a": 1}
+
+
+# Anything at all
+
+_KEYS = tuple(
+    """
+    type event event_text name category channel userId user_id anonymousId distinct_id
+    previousId groupId group_id messageId message_id id uuid timestamp receivedAt
+    originalTimestamp sentAt sent_at properties traits context integrations batch $set
+    $set_once $identify $user_id $email $group $group_id $groups $device_id email phone
+    device externalIds consent categoryPreferences consentManagement allowedConsentIds
+    $anon_distinct_id $is_identified $group_key $group_type
+    """.split()  # noqa: SIM905
+)
+_VALUES = (
+    None, True, False, 0, -1, 7, 12345.5, 1e300, 2**63, -(2**70), "", " ", "u", "0",
+    "track", "identify", "group", "page", "screen", "alias", "$identify", "$pageview",
+    "$groupidentify", "$create_alias", "$set", "jane@acme.com", "+4930901820", "\0",
+    "\ud83d", "\u2028", "2026-04-14T11:13:38Z", "10000-01-01", "1776165218", "x" * 300,
+    float("nan"), float("-inf"), "'; drop table x; --", '{"a":1}', "a.b", "\U0001f389",
+)  # fmt: skip
+
+
+def anything(random_: random.Random, levels: int) -> Any:
+    kind = random_.random()
+    if levels == 0 or kind < 0.45:
+        return random_.choice(_VALUES)
+    if kind < 0.6:
+        return [anything(random_, levels - 1) for _ in range(random_.randrange(4))]
+    keys = [
+        random_.choice((*_KEYS, "", "\ud83d", "\0"))
+        for _ in range(random_.randrange(7))
+    ]
+    return {key: anything(random_, levels - 1) for key in keys}
+
+
+def event_like(random_: random.Random) -> Any:
+    item = {
+        random_.choice(_KEYS): anything(random_, random_.randrange(5))
+        for _ in range(random_.randrange(9))
+    }
+    if random_.random() < 0.5:
+        item["userId"] = random_.choice(("u", 7, "v"))
+    return item
+
+
+def damaged(random_: random.Random, data: bytes) -> bytes:
+    """Some bytes cut out, changed or repeated."""
+    start = random_.randrange(len(data) + 1)
+    end = start + random_.randrange(12)
+    noise = random_.randbytes(random_.randrange(4))
+    return data[:start] + noise * random_.randrange(3) + data[end:]
+
+
+def fuzz_body(random_: random.Random) -> bytes:
+    kind = random_.random()
+    if kind < 0.5:
+        value = event_like(random_)
+    elif kind < 0.7:
+        value = {"batch": [event_like(random_) for _ in range(random_.randrange(4))]}
+        value |= event_like(random_) if random_.random() < 0.2 else {}
+    elif kind < 0.8:
+        value = [event_like(random_) for _ in range(random_.randrange(4))]
+    else:
+        value = anything(random_, 4)
+    data = json.dumps(value).encode()
+    return damaged(random_, data) if random_.random() < 0.2 else data
+
+
+def fuzzed(seed: int, count: int) -> Admitted:
+    """What became of `count` bodies: events, near-events, anything, damaged bytes."""
+    random_ = random.Random(seed)
+    admission = Admission(RULES)
+    out = Admitted()
+    for line in range(count):
+        origin = FILE if random_.random() < 0.5 else LIVE
+        admission.admit_bytes(fuzz_body(random_), origin, out, line=line)
+    return out
+
+
+def test_anything_becomes_exactly_one_disposition_an_item() -> None:
+    out = fuzzed(seed=20_260_414, count=20_000)
+    counts = Counter(row.disposition for row in out.dispositions)
+    assert out.received.total() == counts.total()
+    assert counts["admitted"] == len(out.events)
+    assert counts.keys() == {"admitted", "rejected"}
+    assert min(counts.values()) > 3000  # both ways are really walked
+    reasons = {(row.reason or "").split(": ")[-1] for row in out.dispositions}
+    assert reasons == {
+        "",
+        "not_an_object",
+        "missing_identity",
+        "group_id_missing",
+        "not_json",
+        "not_utf8",
+    }
+    for row in out.dispositions:
+        assert (row.payload is None) is (row.disposition == "admitted")
+    for event in rows(out):
+        assert event["message_id"] and event["identifiers"]
+
+
+def test_each_item_is_judged_alike_alone_and_in_company() -> None:
+    random_ = random.Random(7)
+    many = [event_like(random_) for _ in range(2000)]
+    # An item may be a batch itself, which only counts when it stands alone.
+    plain = [item for item in many if "batch" not in item]
+    alone, together = admitted(*plain), admitted(plain)
+    for one_, other in zip(alone.dispositions, together.dispositions, strict=True):
+        assert one_[4:] == other[4:]
+    assert [row["content_hash"] for row in rows(alone)] == [
+        row["content_hash"] for row in rows(together)
+    ]
