@@ -1,0 +1,1 @@
+"""Raw streams on disk: the only code that writes or erases them."""

@@ -1,0 +1,88 @@
+"""The inbox: files dropped into `inbox/<source>/` are landed and then removed."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from connectors.errors import SourceError
+from connectors.landing.home import Home
+from connectors.landing.importing import Imported, import_units, source_name
+from connectors.landing.locks import exclusive
+from connectors.sources.files import Unit, units
+
+__all__ = ["SETTLE_S", "land_inbox"]
+
+SETTLE_S = 1.0
+"""How long a file must have been left alone before it is read, in seconds."""
+
+
+def land_inbox(
+    home: Home,
+    project: Path,
+    *,
+    on_progress: Callable[[Unit, int], None] | None = None,
+    on_problem: Callable[[str], None] = lambda message: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Imported:
+    """Land every file of every source's folder; the folder's name is the source.
+
+    Files still being written should end in `.part`: these are left alone. Others are
+    taken once nobody wrote to them for SETTLE_S. A file is removed only when the
+    manifest holds all of it and it is still the file that was read; one that grew
+    meanwhile stays for the next time, when what is known becomes duplicates. Stopping
+    anywhere loses and repeats nothing.
+    A file of no known format stays where it is; `on_problem` is told.
+    """
+    total = Imported()
+    with exclusive(home.inbox / ".lock"):
+        for folder in sorted(home.inbox.iterdir()):
+            if not folder.is_dir() or folder.name.startswith("."):
+                continue
+            files = sorted(
+                path
+                for path in folder.rglob("*")
+                if path.is_file() and path.suffix != ".part" and path.name[0] != "."
+            )
+            for group in _groups(files):
+                states = _settled(group, sleep)
+                try:
+                    found = units(group)
+                except SourceError as error:
+                    on_problem(f"left in the inbox: {error}")
+                    continue
+                source = source_name(folder.name)
+                total.add(
+                    import_units(home, project, found, source, on_progress=on_progress)
+                )
+                for path, seen in zip(group, states, strict=True):
+                    if _state(path) == seen:
+                        path.unlink()
+    return total
+
+
+def _settled(group: list[Path], sleep: Callable[[float], None]) -> list[object]:
+    """The files' states once nobody has written to them for a moment."""
+    while True:
+        states = [_state(path) for path in group]
+        newest = max(path.stat().st_mtime for path in group)
+        wait_s = newest + SETTLE_S - time.time()
+        if not 0 < wait_s <= SETTLE_S:
+            return states
+        sleep(wait_s)
+
+
+def _state(path: Path) -> object:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _groups(files: list[Path]) -> list[list[Path]]:
+    """CSV tables of one folder belong together; every other file stands alone."""
+    tables: dict[Path, list[Path]] = {}
+    groups = []
+    for path in files:
+        if path.name.endswith((".csv", ".csv.gz")):
+            tables.setdefault(path.parent, []).append(path)
+        else:
+            groups.append([path])
+    return groups + list(tables.values())

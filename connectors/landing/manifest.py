@@ -1,0 +1,113 @@
+"""The manifest: which files make up the raw streams, in the order they landed.
+
+`raw/loads.ndjson` holds one line a file. It is only ever replaced as a whole, by a
+rename, so a reader sees all files of a load or none, and needs no lock.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from connectors.landing.home import Home
+from connectors.landing.locks import exclusive
+
+__all__ = ["LoadedFile", "Manifest", "replace_file", "sync_folder"]
+
+
+class LoadedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of one stream. Files of one load share `load_seq` and are seen at once.
+
+    A compacted file covers several loads: it carries `load_seq` as a column of its own
+    and the highest one here, and keeps the names of all it covers.
+    """
+
+    load_seq: int
+    stream: str
+    path: str  # below `raw/`
+    rows: int
+    sha256: str
+    names: tuple[str, ...]
+    landed_at: float  # seconds since 1970
+    tier: str = "load"  # load | minute | hour | day
+
+
+class Manifest:
+    """Reads and extends the manifest of one home folder."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._path = home.loads
+
+    def files(self) -> list[LoadedFile]:
+        """Every file of every stream, in order of `load_seq`."""
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        return [msgspec.json.decode(line, type=LoadedFile) for line in lines]
+
+    def names(self) -> set[str]:
+        """Names of everything that has landed."""
+        return {name for file in self.files() for name in file.names}
+
+    def newest(self) -> int:
+        """The last load's `load_seq`; 0 when nothing has landed."""
+        return max((file.load_seq for file in self.files()), default=0)
+
+    def extend(self, loads: Iterable[list[LoadedFile]]) -> int:
+        """Enter loads under the next `load_seq` each; a known name is left out.
+
+        Returns how many loads were new. The files' own `load_seq` is ignored.
+        """
+        with self.rewriting() as (files, write):
+            known = {name for file in files for name in file.names}
+            load_seq = max((file.load_seq for file in files), default=0)
+            new = 0
+            for load in loads:
+                if not load or load[0].names[0] in known:
+                    continue
+                load_seq += 1
+                new += 1
+                known.update(load[0].names)
+                files += [
+                    msgspec.structs.replace(file, load_seq=load_seq) for file in load
+                ]
+            if new:
+                write(files)
+        return new
+
+    @contextmanager
+    def rewriting(
+        self,
+    ) -> Iterator[tuple[list[LoadedFile], Callable[[list[LoadedFile]], None]]]:
+        """The files, and a function that replaces them; under the manifest's lock."""
+        with exclusive(self._path.with_suffix(".lock")):
+            yield self.files(), self._write
+
+    def _write(self, files: list[LoadedFile]) -> None:
+        ordered = sorted(files, key=lambda file: (file.load_seq, file.stream))
+        replace_file(self._path, msgspec.json.Encoder().encode_lines(ordered))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in place of the file's content: all or nothing, on disk on return."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
