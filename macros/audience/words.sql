@@ -1,0 +1,216 @@
+{#-
+    The words an audience is written in. A condition is a dictionary: `sql`, a query of
+    profile ids, and `is_not`, whether the people found are the ones left out.
+
+    Windows are half-open and end at the run's instant: [now - n days, now), UTC.
+-#}
+
+{#- Everybody who meets the conditions; the audience's whole model. -#}
+{% macro audience(all_of=none, any_of=none, none_of=none) -%}
+    select profiles.profile_id
+    from {{ ref('profiles') }} as profiles
+    where {{ _matches(_group(all_of, any_of, none_of)) }}
+{%- endmacro %}
+
+{#- All conditions hold. May be nested in `audience` and in the two below. -#}
+{% macro all_of(conditions) -%}
+    {{ return({'kind': 'and', 'conditions': conditions}) }}
+{%- endmacro %}
+
+{#- At least one condition holds. -#}
+{% macro any_of(conditions) -%}
+    {{ return({'kind': 'or', 'conditions': conditions}) }}
+{%- endmacro %}
+
+{#- No condition holds. -#}
+{% macro none_of(conditions) -%}
+    {{ return({'kind': 'nor', 'conditions': conditions}) }}
+{%- endmacro %}
+
+{#-
+    People who did something often enough.
+
+    event: snake_case name; page and screen calls are named `page` and `screen`.
+    at_least, at_most: counts, both inclusive. within_days: the window; none is ever.
+    where: {property: value} or {property: {op: value}} with op one of equals,
+    not_equals, one_of, at_least, at_most, more_than, less_than, contains, exists.
+-#}
+{% macro event_count(event, at_least=1, at_most=none, within_days=none, where=none) -%}
+    {%- if at_least < 1 -%}
+        {{ exceptions.raise_compiler_error(
+            "event_count('" ~ event ~ "'): at_least must be 1 or more; to ask for people"
+            ~ " who did it at most n times, leave out those with at_least=n + 1: "
+            ~ "none_of([event_count('" ~ event ~ "', at_least=…)])."
+        ) }}
+    {%- endif -%}
+    {%- set sql -%}
+        select events.profile_id
+        from {{ ref('profile_events') }} as events
+        where
+            events.event = {{ literal(event) }}
+            and events.timestamp < {{ run_instant() }}
+            {%- if within_days is not none %}
+            and events.timestamp >= {{ days_before(run_instant(), within_days) }}
+            {%- endif %}
+            {%- for property, wanted in (where or {}).items() %}
+            and {{ _compare(json_member('events.properties', property), wanted) }}
+            {%- endfor %}
+        group by events.profile_id
+        having count(*) >= {{ at_least }}
+        {%- if at_most is not none %} and count(*) <= {{ at_most }}{% endif %}
+    {%- endset -%}
+    {{ return({'kind': 'in', 'sql': sql}) }}
+{%- endmacro %}
+
+{#- People who never did something, or not in the window. -#}
+{% macro did_not(event, within_days=none, where=none) -%}
+    {{ return(none_of([event_count(event, within_days=within_days, where=where)])) }}
+{%- endmacro %}
+
+{#-
+    People with a trait. Exactly one of the comparisons; texts are compared exactly, and
+    somebody without the trait matches none but exists=false. A name without `$` also
+    finds the system field of that name where people have no trait of their own.
+-#}
+{% macro trait(
+    name, equals=none, not_equals=none, one_of=none, at_least=none, at_most=none,
+    more_than=none, less_than=none, contains=none, exists=none
+) -%}
+    {%- set given = {} -%}
+    {%- for op, value in [
+        ('equals', equals), ('not_equals', not_equals), ('one_of', one_of),
+        ('at_least', at_least), ('at_most', at_most), ('more_than', more_than),
+        ('less_than', less_than), ('contains', contains), ('exists', exists)
+    ] -%}
+        {%- if value is not none -%}{%- do given.update({op: value}) -%}{%- endif -%}
+    {%- endfor -%}
+    {%- if given | length != 1 -%}
+        {{ exceptions.raise_compiler_error(
+            "trait('" ~ name ~ "'): give exactly one comparison, e.g. equals='free'."
+        ) }}
+    {%- endif -%}
+    {%- set value -%}
+        coalesce(
+            {{ json_member('people.traits', name) }}
+            {%- if not name.startswith('$') %},
+            {{ json_member('people.traits', '$' ~ name) }}
+            {%- endif %}
+        )
+    {%- endset -%}
+    {%- set sql -%}
+        select people.profile_id
+        from {{ ref('profiles') }} as people
+        where {{ _compare(value, given) }}
+    {%- endset -%}
+    {{ return({'kind': 'in', 'sql': sql}) }}
+{%- endmacro %}
+
+{#-
+    People who are in a group now, by its type, its id and its traits
+    ({trait: value} or {trait: {op: value}}, as in event_count).
+-#}
+{% macro in_group(group_type=none, group_id=none, traits=none) -%}
+    {%- set sql -%}
+        select members.profile_id
+        from {{ ref('group_members') }} as members
+        inner join {{ ref('groups') }} as groups using (group_type, group_id)
+        where
+            members.valid_from < {{ run_instant() }}
+            and (members.valid_to is null or members.valid_to >= {{ run_instant() }})
+            {%- if group_type is not none %}
+            and members.group_type = {{ literal(group_type) }}
+            {%- endif %}
+            {%- if group_id is not none %}
+            and members.group_id = {{ literal(group_id) }}
+            {%- endif %}
+            {%- for name, wanted in (traits or {}).items() %}
+            and {{ _compare(json_member('groups.traits', name), wanted) }}
+            {%- endfor %}
+    {%- endset -%}
+    {{ return({'kind': 'in', 'sql': sql}) }}
+{%- endmacro %}
+
+{#- People who did anything in the window. -#}
+{% macro active(within_days) -%}
+    {%- set sql -%}
+        select events.profile_id
+        from {{ ref('profile_events') }} as events
+        where
+            events.timestamp < {{ run_instant() }}
+            and events.timestamp >= {{ days_before(run_instant(), within_days) }}
+    {%- endset -%}
+    {{ return({'kind': 'in', 'sql': sql}) }}
+{%- endmacro %}
+
+{#- People who did not say no to a consent category. -#}
+{% macro consented(category) -%}
+    {%- set sql -%}
+        select statements.profile_id
+        from {{ ref('consent') }} as statements
+        where statements.category = {{ literal(category) }} and not statements.granted
+    {%- endset -%}
+    {{ return(none_of([{'kind': 'in', 'sql': sql}])) }}
+{%- endmacro %}
+
+
+{% macro _group(all_of, any_of, none_of) -%}
+    {%- set parts = [] -%}
+    {%- for kind, conditions in [('and', all_of), ('or', any_of), ('nor', none_of)] -%}
+        {%- if conditions -%}
+            {%- do parts.append({'kind': kind, 'conditions': conditions}) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- if not parts -%}
+        {{ exceptions.raise_compiler_error(
+            "audience(): give all_of, any_of or none_of with at least one condition."
+        ) }}
+    {%- endif -%}
+    {{ return({'kind': 'and', 'conditions': parts}) }}
+{%- endmacro %}
+
+{% macro _matches(condition) -%}
+    {%- if condition.kind == 'in' -%}
+        profiles.profile_id in (
+        {{ condition.sql }}
+        )
+    {%- else -%}
+        {%- set word = 'and' if condition.kind == 'and' else 'or' -%}
+        {{ 'not ' if condition.kind == 'nor' }}(
+        {%- for inner in condition.conditions -%}
+            {{ '\n' ~ word ~ ' ' if not loop.first }}{{ _matches(inner) }}
+        {%- endfor -%}
+        )
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Text against a wanted value: exactly for texts, as numbers for numbers. -#}
+{% macro _compare(text, wanted) -%}
+    {%- set tests = wanted if wanted is mapping else {'equals': wanted} -%}
+    {%- for op, value in tests.items() -%}
+        {{ ' and ' if not loop.first }}
+        {%- if op == 'exists' -%}
+            {{ text }} is {{ 'not ' if value }}null
+        {%- elif op == 'contains' -%}
+            contains({{ text }}, {{ literal(value) }})
+        {%- elif op == 'one_of' -%}
+            {{ text }} in (
+            {%- for one in value %}{{ ', ' if not loop.first }}
+                {{- literal(one | string | lower if one is boolean else one | string) }}
+                {%- endfor -%}
+            )
+        {%- elif op in ('equals', 'not_equals', 'at_least', 'at_most', 'more_than',
+            'less_than') -%}
+            {%- set sign = {'equals': '=', 'not_equals': '<>', 'at_least': '>=',
+                'at_most': '<=', 'more_than': '>', 'less_than': '<'}[op] -%}
+            {%- if value is boolean -%}
+                {{ text }} {{ sign }} '{{ value | string | lower }}'
+            {%- elif value is number -%}
+                try_cast({{ text }} as double) {{ sign }} {{ value }}
+            {%- else -%}
+                {{ text }} {{ sign }} {{ literal(value) }}
+            {%- endif -%}
+        {%- else -%}
+            {{ exceptions.raise_compiler_error("'" ~ op ~ "' is no comparison.") }}
+        {%- endif -%}
+    {%- endfor -%}
+{%- endmacro %}

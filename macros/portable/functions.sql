@@ -1,0 +1,111 @@
+{#- 128-bit hash of text, as 32 hex digits. -#}
+{% macro hash_text(expression) -%}
+    {{ return(adapter.dispatch('hash_text', 'loomline')(expression)) }}
+{%- endmacro %}
+
+{% macro default__hash_text(expression) -%}
+    md5({{ expression }})
+{%- endmacro %}
+
+{#- SHA-256 of text, as hex digits. -#}
+{% macro sha256_text(expression) -%}
+    {{ return(adapter.dispatch('sha256_text', 'loomline')(expression)) }}
+{%- endmacro %}
+
+{% macro default__sha256_text(expression) -%}
+    sha256({{ expression }})
+{%- endmacro %}
+
+{#- A member of a JSON object, by its name (not a path), as text; null when absent. -#}
+{% macro json_member(column, name) -%}
+    {{ return(adapter.dispatch('json_member', 'loomline')(column, name)) }}
+{%- endmacro %}
+
+{% macro default__json_member(column, name) -%}
+    {#- A pointer, not a path: names may hold dots, quotes and stars (RFC 6901). -#}
+    json_extract_string(
+        {{ column }}, {{ literal('/' ~ name | replace('~', '~0') | replace('/', '~1')) }}
+    )
+{%- endmacro %}
+
+{#-
+    One row for every member of the JSON object in `column`: (…, name, value), value as
+    text. Rows whose column holds no object give none.
+-#}
+{% macro json_members(relation, column, keep) -%}
+    {{ return(adapter.dispatch('json_members', 'loomline')(relation, column, keep)) }}
+{%- endmacro %}
+
+{% macro default__json_members(relation, column, keep) -%}
+    select
+        {%- for name in keep %}
+        {{ name }},
+        {%- endfor %}
+        name,
+        json_extract_string({{ column }}, '/' || replace(replace(name, '~', '~0'), '/', '~1'))
+            as value
+    from (
+        select *, unnest(json_keys({{ column }})) as name
+        from {{ relation }}
+        where json_type({{ column }}) = 'OBJECT'
+    )
+{%- endmacro %}
+
+{#- A JSON object from (name, value) rows of a group, names in order; values are text. -#}
+{% macro json_object_agg(name, value) -%}
+    {{ return(adapter.dispatch('json_object_agg', 'loomline')(name, value)) }}
+{%- endmacro %}
+
+{% macro default__json_object_agg(name, value) -%}
+    cast(
+        to_json(
+            map(
+                list({{ name }} order by {{ name }}),
+                list({{ value }} order by {{ name }})
+            )
+        ) as varchar
+    )
+{%- endmacro %}
+
+{#- The instant `days` before another one. -#}
+{% macro days_before(instant, days) -%}
+    {{ return(adapter.dispatch('days_before', 'loomline')(instant, days)) }}
+{%- endmacro %}
+
+{% macro default__days_before(instant, days) -%}
+    {{ instant }} - interval '{{ days }} days'
+{%- endmacro %}
+
+{#- Text or a number from a model file as an SQL literal; nothing can break out of it. -#}
+{% macro literal(value) -%}
+    {%- if value is none -%}
+        {{ return('null') }}
+    {%- elif value is sameas true or value is sameas false -%}
+        {{ return(value | string | lower) }}
+    {%- elif value is number -%}
+        {{ return(value | string) }}
+    {%- endif -%}
+    {{ return("'" ~ value | string | replace("'", "''") ~ "'") }}
+{%- endmacro %}
+
+{#-
+    The instant this run is evaluated at: LOOMLINE_NOW, else the run's start. Windows
+    end before it.
+-#}
+{% macro run_instant() -%}
+    {%- set given = env_var('LOOMLINE_NOW', '') or run_started_at.isoformat() -%}
+    {%- set moment = modules.datetime.datetime.fromisoformat(given | replace('Z', '+00:00')) -%}
+    {%- if moment.tzinfo -%}
+        {%- set moment = moment.astimezone(modules.pytz.utc) -%}
+    {%- endif -%}
+    {{ return("cast('" ~ moment.strftime('%Y-%m-%d %H:%M:%S.%f') ~ "' as timestamp)") }}
+{%- endmacro %}
+
+{#- A member of a JSON object that is an object itself, as JSON text. -#}
+{% macro json_object_member(column, name) -%}
+    {{ return(adapter.dispatch('json_object_member', 'loomline')(column, name)) }}
+{%- endmacro %}
+
+{% macro default__json_object_member(column, name) -%}
+    cast(json_extract({{ column }}, {{ literal('/' ~ name) }}) as varchar)
+{%- endmacro %}

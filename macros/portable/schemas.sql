@@ -1,0 +1,4 @@
+{#- Schemas are the layer names on every engine: no prefix, no target name. -#}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name or target.schema }}
+{%- endmacro %}

@@ -1,0 +1,87 @@
+-- Who entered and who left which audience, at which run: only ever added to.
+{#- The audiences are handed over by name (`--vars`), so that adding one is adding one
+    file and this model still waits for all of them. -#}
+{%- set audiences = audience_models() %}
+-- depends_on: {{ ref('profile_aliases') }}
+{%- for audience in audiences %}
+-- depends_on: {{ ref(audience) }}
+{%- endfor %}
+{{ config(
+    materialized='incremental', incremental_strategy='append', full_refresh=false,
+) }}
+
+with
+
+members as (
+
+    {% for audience in audiences if is_due(audience) -%}
+    select '{{ audience }}' as audience, profile_id from {{ ref(audience) }}
+    union all
+    {% endfor -%}
+    select cast(null as varchar), cast(null as varchar) where false
+
+),
+
+{% if is_incremental() -%}
+open_entries as (
+
+    select audience, profile_id as stored_id
+    from {{ this }}
+    qualify row_number() over (
+        partition by audience, profile_id order by run_number desc
+    ) = 1
+    and change = 'enter'
+
+),
+
+former as (
+
+    -- people go by the id they have today
+    select
+        entries.audience,
+        entries.stored_id,
+        coalesce(aliases.profile_id, entries.stored_id) as profile_id
+    from open_entries as entries
+    left join {{ ref('profile_aliases') }} as aliases
+        on entries.stored_id = aliases.old_profile_id
+
+),
+
+changes as (
+
+    select audience, profile_id, 'enter' as change
+    from members
+    where (audience, profile_id) not in (select audience, profile_id from former)
+    union all
+    select audience, stored_id, 'leave'
+    from former
+    where
+        (audience, profile_id) not in (select audience, profile_id from members)
+        {%- if env_var('LOOMLINE_ONLY', '') %}
+        and audience in (
+            {%- for audience in audiences if is_due(audience) %}
+            '{{ audience }}',{% endfor %} ''
+        )
+        {%- endif %}
+
+)
+{%- else -%}
+changes as (
+
+    select audience, profile_id, 'enter' as change from members
+
+)
+{%- endif %}
+
+-- two runs may be evaluated at one instant: the number says which came first
+select
+    audience,
+    profile_id,
+    change,
+    {{ run_instant() }} as changed_at,
+    {% if is_incremental() -%}
+    (select coalesce(max(run_number), 0) + 1 from {{ this }}) as run_number
+    {%- else -%}
+    1 as run_number
+    {%- endif %}
+from changes

@@ -1,0 +1,33 @@
+-- What each destination confirmed to hold: one row per destination, audience and
+-- identifier, as it was sent, under the id its person has today.
+with
+
+latest as (
+
+    select *
+    from {{ ref('raw_acks') }}
+    qualify row_number() over (
+        partition by destination, audience, identifier_hash
+        order by acked_at desc, load_seq desc, operation, profile_id
+    ) = 1
+
+),
+
+held as (
+
+    select
+        latest.destination,
+        latest.audience,
+        coalesce(aliases.profile_id, latest.profile_id) as profile_id,
+        latest.identifier_kind,
+        latest.identifier_hash,
+        latest.identifier_sent,
+        latest.run_at
+    from latest
+    left join {{ ref('profile_aliases') }} as aliases
+        on latest.profile_id = aliases.old_profile_id
+    where latest.operation = 'add'
+
+)
+
+select * from held

@@ -1,0 +1,19 @@
+-- One row per audience, destination and identifier kind sent there.
+{{ config(materialized='view') }}
+
+{% for sync in syncs() -%}
+{%- for kind in sync.identifiers -%}
+select
+    {{ literal(sync.destination) }} as destination,
+    {{ literal(sync.audience) }} as audience,
+    {{ literal(kind) }} as identifier_kind,
+    {{ sync.refresh_after_days or 'null' }} as refresh_after_days
+union all
+{% endfor -%}
+{%- endfor -%}
+select
+    cast(null as varchar) as destination,
+    cast(null as varchar) as audience,
+    cast(null as varchar) as identifier_kind,
+    cast(null as integer) as refresh_after_days
+where false

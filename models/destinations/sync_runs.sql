@@ -1,0 +1,17 @@
+{{ config(materialized='view') }}
+
+select
+    run_at,
+    destination,
+    audience,
+    eligible,
+    sendable,
+    unchanged,
+    added,
+    removed,
+    refreshed,
+    invalid,
+    refused,
+    pending,
+    matched
+from {{ ref('raw_runs') }}

@@ -1,0 +1,57 @@
+-- Identifiers as events carried them, placeholders left out. Only ever added to: when
+-- an earlier arrival takes a message's place, the rows of the former one stay and stop
+-- matching int_events, so that what they linked can be found and taken back.
+{{ config(materialized='incremental', incremental_strategy='append') }}
+
+with
+
+events as (
+
+    select message_key, message_id, received_at, identifiers, load_seq
+    from {{ ref('int_events') }}
+    {%- if is_incremental() %}
+    where load_seq > {{ watermark() }}
+    {%- endif %}
+
+),
+
+carried as (
+
+    select
+        * exclude (identifiers, identifier),
+        identifier.kind as kind,
+        identifier.value as value
+    from (select *, unnest(identifiers) as identifier from events)
+
+),
+
+blocked as (
+
+    select * from {{ ref('blocked_identifiers') }}
+
+)
+
+select *
+from carried
+where
+    not exists (
+        select 1 from blocked
+        where
+            blocked.match = 'exact'
+            and blocked.value = carried.value
+            and blocked.kind in ('*', carried.kind)
+    )
+    and not exists (
+        select 1 from blocked
+        where
+            blocked.match = 'casefold'
+            and lower(blocked.value) = lower(carried.value)
+            and blocked.kind in ('*', carried.kind)
+    )
+    and not exists (
+        select 1 from blocked
+        where
+            blocked.match = 'regex'
+            and regexp_matches(carried.value, blocked.value)
+            and blocked.kind in ('*', carried.kind)
+    )

@@ -1,0 +1,3 @@
+{{ config(alias='acks') }}
+
+{{ raw_stream('acks') }}

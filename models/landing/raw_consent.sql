@@ -1,0 +1,3 @@
+{{ config(alias='consent') }}
+
+{{ raw_stream('consent') }}

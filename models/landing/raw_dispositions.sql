@@ -1,0 +1,3 @@
+{{ config(alias='dispositions') }}
+
+{{ raw_stream('dispositions') }}

@@ -1,0 +1,3 @@
+{{ config(alias='events') }}
+
+{{ raw_stream('events') }}

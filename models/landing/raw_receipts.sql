@@ -1,0 +1,3 @@
+{{ config(alias='receipts') }}
+
+{{ raw_stream('receipts') }}

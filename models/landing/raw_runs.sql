@@ -1,0 +1,3 @@
+{{ config(alias='runs') }}
+
+{{ raw_stream('runs') }}

@@ -1,0 +1,101 @@
+with
+
+nodes as (
+
+    select * from {{ ref('int_nodes') }}
+
+),
+
+links as (
+
+    select
+        left_type as identifier_type,
+        left_value as identifier_value,
+        last_received_at
+    from {{ ref('int_links') }}
+    where (left_type, left_value) = (right_type, right_value)
+
+),
+
+users as (
+
+    -- the user id a person had first
+    select profile_id, identifier_value as user_id
+    from nodes
+    where identifier_type = 'user_id'
+    qualify row_number() over (
+        partition by profile_id
+        order by first_received_at, first_message_id, identifier_value
+    ) = 1
+
+),
+
+emails as (
+
+    -- the address seen last
+    select nodes.profile_id, nodes.identifier_value as email
+    from nodes
+    inner join links using (identifier_type, identifier_value)
+    where nodes.identifier_type = 'email'
+    qualify row_number() over (
+        partition by nodes.profile_id
+        order by links.last_received_at desc, nodes.identifier_value
+    ) = 1
+
+),
+
+activity as (
+
+    select
+        profile_id,
+        min(timestamp) as first_seen_at,
+        max(timestamp) as last_seen_at,
+        count(*) as count_events
+    from {{ ref('profile_events') }}
+    group by profile_id
+
+),
+
+traits as (
+
+    select
+        profile_id,
+        {{ json_object_agg('trait', 'value') }} as traits
+    from {{ ref('profile_traits') }}
+    group by profile_id
+
+),
+
+people as (
+
+    select
+        profile_id,
+        min(first_received_at) as first_received_at,
+        count(*) as count_identifiers
+    from nodes
+    group by profile_id
+
+)
+
+select
+    -- ids
+    people.profile_id,
+    users.user_id,
+    emails.email,
+
+    -- numbers
+    coalesce(activity.count_events, 0) as count_events,
+    people.count_identifiers,
+
+    -- times
+    coalesce(activity.first_seen_at, people.first_received_at) as first_seen_at,
+    coalesce(activity.last_seen_at, people.first_received_at) as last_seen_at,
+
+    -- what they said
+    coalesce(traits.traits, '{}') as traits
+
+from people
+left join users using (profile_id)
+left join emails using (profile_id)
+left join activity using (profile_id)
+left join traits using (profile_id)

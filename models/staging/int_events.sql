@@ -1,0 +1,37 @@
+-- Accepted events with the load they came with; a later load may bring an earlier
+-- arrival of a known message, which then takes its place.
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key='message_key',
+) }}
+
+with
+
+landed as (
+
+    select
+        *,
+        {{ hash_text("scope || chr(31) || message_id") }} as message_key
+    from ({{ raw_stream('events', watermark()) }})
+
+),
+
+accepted as (
+
+    select message_key, received_at, row_hash, load_seq
+    from {{ ref('int_dispositions') }}
+    where disposition = 'accepted'
+
+),
+
+first_received as (
+
+    select landed.*
+    from landed
+    inner join accepted using (message_key, received_at, row_hash, load_seq)
+    qualify row_number() over (partition by message_key order by source, path) = 1
+
+)
+
+select * from first_received

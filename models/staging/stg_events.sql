@@ -1,0 +1,39 @@
+{{ config(materialized='view', alias='events') }}
+
+select
+    -- ids
+    message_id,
+    scope,
+    type,
+    event,
+    event_text,
+    name,
+    user_id,
+    anonymous_id,
+    distinct_id,
+    previous_id,
+    group_type,
+    group_id,
+
+    -- times
+    timestamp,
+    original_timestamp,
+    sent_at,
+    received_at,
+    skew_ms,
+
+    -- what was sent
+    properties,
+    traits,
+    context,
+    integrations,
+    consent,
+    identifiers,
+
+    -- how it came in
+    source,
+    path,
+    contract_version,
+    violations
+
+from {{ ref('int_events') }}

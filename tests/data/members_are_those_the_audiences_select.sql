@@ -1,0 +1,41 @@
+-- Somebody an audience selects who is no member of it, or the reverse.
+{%- set audiences = audience_models() %}
+with
+
+selected as (
+
+    {% for audience in audiences if is_due(audience) -%}
+    select '{{ audience }}' as audience, profile_id from {{ ref(audience) }}
+    union all
+    {% endfor -%}
+    select cast(null as varchar) as audience, cast(null as varchar) as profile_id
+    where false
+
+),
+
+members as (
+
+    select audience, profile_id
+    from {{ ref('audience_members') }}
+    where
+        left_at is null
+        {%- if env_var('LOOMLINE_ONLY', '') %}
+        and audience in (
+            {%- for audience in audiences if is_due(audience) %}
+            '{{ audience }}',{% endfor %} ''
+        )
+        {%- endif %}
+
+)
+
+(
+    select * from selected
+    except
+    select * from members
+)
+union all
+(
+    select * from members
+    except
+    select * from selected
+)

@@ -1,0 +1,15 @@
+-- A profile that holds more values of a kind than max_per_profile allows.
+with
+
+held as (
+
+    select profile_id, identifier_type, count(*) as count_values
+    from {{ ref('identity_nodes') }}
+    group by profile_id, identifier_type
+
+)
+
+select held.*, types.max_per_profile
+from held
+inner join {{ ref('identifier_types') }} as types on held.identifier_type = types.kind
+where held.count_values > types.max_per_profile

@@ -1,0 +1,26 @@
+-- A source and hour in which the door counted other items than it disposed of.
+with
+
+received as (
+
+    select source, hour, sum(items) as count_received
+    from {{ ref('raw_receipts') }}
+    group by source, hour
+
+),
+
+disposed as (
+
+    select
+        source,
+        date_trunc('hour', received_at) as hour,
+        count(*) as count_disposed
+    from {{ ref('raw_dispositions') }}
+    group by source, date_trunc('hour', received_at)
+
+)
+
+select *
+from received
+full outer join disposed using (source, hour)
+where coalesce(count_received, 0) <> coalesce(count_disposed, 0)

@@ -1,0 +1,1 @@
+"""Slow, plainly right versions of what the SQL models do."""
