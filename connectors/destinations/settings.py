@@ -1,0 +1,212 @@
+"""Which destinations are configured: `<folder>/<name>/defs.yaml`.
+
+A kind is a module of this package that has a model `Settings` and a function
+`connect(name, settings, env, transport=None)`. Adding one is adding a module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Protocol, cast
+
+import httpx
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from connectors import destinations
+from connectors.destinations.protocol import Destination
+from connectors.errors import ConfigError
+
+__all__ = [
+    "EnvName",
+    "Limits",
+    "Settings",
+    "expand",
+    "kinds",
+    "load_destinations",
+    "missing_secrets",
+    "open_destination",
+]
+
+# Upper case only, so that a secret pasted in place of its name is refused.
+EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class Limits(BaseModel):
+    """Beyond these nothing is pushed until the limit is raised."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_change_ratio: float | None = Field(default=None, gt=0)
+    max_change_rows: int | None = Field(default=None, ge=0)
+    min_rows: int | None = Field(default=None, ge=0)
+
+
+class Settings(BaseModel):
+    """What every kind understands; a kind adds keys and may change defaults.
+
+    A key ending in `_env` holds the name of an environment variable.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    batch_rows: int = Field(default=500, ge=1)
+    identifiers: tuple[str, ...] = Field(
+        default=("profile_id", "user_id", "email"), min_length=1
+    )
+    consent: tuple[str, ...] = ()  # whoever refused one of these is left out
+    refresh_after_days: int | None = Field(default=None, ge=1)
+    limits: Limits = Limits()
+
+
+class _Kind(Protocol):
+    @property
+    def Settings(self) -> type[BaseModel]: ...  # noqa: N802 (a class in each kind)
+
+    def connect(
+        self,
+        name: str,
+        settings: Any,  # of this module's own model
+        env: Mapping[str, str],
+        transport: httpx.BaseTransport | None = None,
+    ) -> Destination: ...
+
+
+def kinds() -> list[str]:
+    """Names of the kinds that can be used here."""
+    names = (module.name for module in pkgutil.iter_modules(destinations.__path__))
+    return sorted(name for name in names if _kind(name) is not None)
+
+
+def load_destinations(folder: Path) -> dict[str, Settings]:
+    """Settings by destination name; a folder that does not exist holds none.
+
+    Raises:
+        ConfigError: lists every fault of every file with its key and what is allowed,
+            never with the value found.
+    """
+    found: dict[str, Settings] = {}
+    faults: list[str] = []
+    for place in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not place.is_dir() or place.name.startswith((".", "_")):
+            continue
+        read = _read(place)
+        if isinstance(read, Settings):
+            found[place.name] = read
+        else:
+            faults += read
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
+
+
+def open_destination(
+    name: str,
+    settings: Settings,
+    env: Mapping[str, str],
+    transport: httpx.BaseTransport | None = None,
+) -> Destination:
+    """The destination, ready to push; nothing has been sent yet.
+
+    Raises:
+        ConfigError: a variable is missing or its value cannot be used.
+    """
+    kind = _kind(settings.kind)
+    if kind is None:
+        raise ConfigError(_unknown_kind(name))
+    return kind.connect(name, settings, env, transport)
+
+
+def missing_secrets(
+    settings_by_name: Mapping[str, Settings], env: Mapping[str, str]
+) -> list[str]:
+    """Variables these destinations need that are unset or empty, sorted."""
+    needed: set[str] = set()
+    for settings in settings_by_name.values():
+        for key, value in settings:
+            if isinstance(value, str) and key.endswith("_env"):
+                needed.add(value)
+            elif isinstance(value, str):
+                references = _REFERENCE.findall(value)
+                needed.update(
+                    variable for variable, default in references if not default
+                )
+    return sorted(variable for variable in needed if not env.get(variable))
+
+
+def expand(name: str, text: str, env: Mapping[str, str]) -> str:
+    """`text` with `${VAR}` and `${VAR:-default}` replaced.
+
+    Raises:
+        ConfigError: a variable without default is unset or empty.
+    """
+
+    def value(reference: re.Match[str]) -> str:
+        found = env.get(reference[1]) or reference[2]
+        if not found:
+            raise ConfigError(f"{name}: the variable {reference[1]} is not set.")
+        return found
+
+    return _REFERENCE.sub(value, text)
+
+
+def _kind(name: str) -> _Kind | None:
+    """The module of a kind; None when there is none or it is no kind."""
+    module = f"{destinations.__name__}.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+        return None
+    found = importlib.import_module(module)
+    return cast(_Kind, found) if hasattr(found, "connect") else None
+
+
+def _unknown_kind(where: object) -> str:
+    return f"{where}: `kind` must be one of: {', '.join(kinds())}."
+
+
+def _read(place: Path) -> Settings | list[str]:
+    """The settings of one folder, or its faults."""
+    file = place / "defs.yaml"
+    if not _NAME.fullmatch(place.name):
+        return [
+            f"{place}: a destination's name is lower case letters, digits, _ and -."
+        ]
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return [f"{file}: missing; every folder here is a destination."]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        return [f"{file}{line}: not readable as YAML ({type(error).__name__})."]
+    if not isinstance(content, dict):
+        return [f"{file}: must hold keys, the first being `kind`."]
+    name = content.get("kind")
+    kind = _kind(name) if isinstance(name, str) else None
+    if kind is None:
+        return [_unknown_kind(file)]
+    try:
+        return cast(Settings, kind.Settings.model_validate(content))
+    except ValidationError as error:
+        return [*_faults(file, kind.Settings, error)]
+
+
+def _faults(
+    file: Path, model: type[BaseModel], error: ValidationError
+) -> Iterator[str]:
+    for fault in error.errors(include_input=False, include_url=False):
+        key = ".".join(str(part) for part in fault["loc"]) or "the file"
+        if fault["type"] == "extra_forbidden":
+            holder: Any = Limits if fault["loc"][0] == "limits" else model
+            allowed = ", ".join(sorted(holder.model_fields))
+            yield f"{file}: `{key}` is not a key here; allowed are: {allowed}."
+        else:
+            yield f"{file}: `{key}`: {fault['msg']}."

@@ -1,0 +1,340 @@
+"""Audience changes as signed JSON requests (Standard Webhooks, read 2026-11-21).
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import re
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+import httpx
+import msgspec
+from pydantic import Field, field_validator
+
+from connectors.destinations import settings as common
+from connectors.destinations.protocol import Batch, Change, Receipt, Refusal
+from connectors.errors import (
+    ConfigError,
+    DeliveryError,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+
+__all__ = [
+    "AudienceChanged",
+    "Settings",
+    "Webhook",
+    "connect",
+    "secret_bytes",
+    "signature",
+]
+
+MAX_ANSWER_BYTES = 2**20
+THROTTLED_WAIT_S = 30.0  # a 429 that does not say how long
+MAX_REASON_CHARS = 200
+
+# Statuses that speak about what was sent; any other 3xx or 4xx would meet every
+# batch alike, so splitting one would only repeat it.
+ROW_STATUSES = {400, 409, 413, 422}
+RETRY_STATUSES = {408, 423, 425}
+ADVICE = {
+    401: "check the secret on both sides",
+    403: "check the secret on both sides",
+    404: "check the url",
+    410: "the endpoint is gone; remove the destination or correct its url",
+}
+
+
+class Settings(common.Settings):
+    kind: Literal["webhook"]
+    url: str  # may hold ${VAR} and ${VAR:-default}
+    secret_env: common.EnvName
+    timeout_s: float = Field(default=15, gt=0, le=60)
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        if "${" not in url:
+            _checked_url(url)
+        return url
+
+
+class AudienceChanged(msgspec.Struct, tag="audience.changed"):
+    """The body of a request."""
+
+    audience: str
+    destination: str
+    run_at: datetime
+    changes: tuple[Change, ...]
+
+
+class _Refused(msgspec.Struct):
+    profile_id: str
+    reason: str = "no reason given"
+
+
+class _Answer(msgspec.Struct):
+    refused: list[_Refused] | None = None
+    matched: int | None = None
+    error: object = None
+    errors: object = None
+    success: object = True
+    ok: object = True
+
+
+class Webhook:
+    """Posts batches to one address; `secrets` holds two while a key is rotated."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        secrets: tuple[bytes, ...],
+        *,
+        batch_rows: int = 500,
+        timeout_s: float = 15,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.max_batch_rows = batch_rows
+        self._name = name
+        self._url = url
+        self._secrets = secrets
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._http = httpx.Client(
+            timeout=timeout_s,
+            transport=transport,
+            follow_redirects=False,
+            trust_env=not _is_loopback(httpx.URL(url).host),
+        )
+
+    def push(self, batch: Batch) -> Receipt:
+        """Send the additions and removals of one batch.
+
+        Raises:
+            Throttled: wait `retry_after_s` seconds, then send the same batch again.
+            Unavailable: no answer, or one that confirms nothing.
+            Rejected: refused as a whole; sending it again cannot help.
+        """
+        body = msgspec.json.encode(
+            AudienceChanged(
+                batch.audience, batch.destination, batch.run_at, batch.changes
+            )
+        )
+        timestamp = int(self._clock().timestamp())
+        headers = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "loomline",
+            "webhook-id": batch.key,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": " ".join(
+                signature(secret, batch.key, timestamp, body)
+                for secret in self._secrets
+            ),
+        }
+        try:
+            with self._http.stream(
+                "POST", self._url, content=body, headers=headers
+            ) as answer:
+                if not answer.is_success:
+                    raise self._refusal(answer)
+                return self._receipt(batch, answer, self._content(answer))
+        except httpx.RequestError as error:
+            raise Unavailable(f"{self._name}: {type(error).__name__}.") from None
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _content(self, answer: httpx.Response) -> bytes:
+        """The answer's body, never more than the cap nor for longer than allowed."""
+        encoding = answer.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("identity", "gzip", "deflate"):
+            raise self._unconfirmed(answer, "in an encoding that was not asked for")
+        # Unpacked here, as httpx unpacks a chunk as a whole, however large it gets.
+        unpacker = None if encoding == "identity" else zlib.decompressobj(47)
+        content = b""
+        until = time.monotonic() + self._timeout_s
+        assert isinstance(answer.stream, httpx.SyncByteStream)
+        for chunk in answer.stream:
+            if unpacker is None:
+                content += chunk
+            else:
+                try:
+                    content += unpacker.decompress(chunk, MAX_ANSWER_BYTES + 1)
+                except zlib.error:
+                    raise self._unconfirmed(answer, "that cannot be unpacked") from None
+            if len(content) > MAX_ANSWER_BYTES:
+                raise self._unconfirmed(answer, "of more than 1 MiB")
+            if time.monotonic() > until:
+                raise self._unconfirmed(answer, f"not ended after {self._timeout_s} s")
+        return content
+
+    def _receipt(self, batch: Batch, answer: httpx.Response, content: bytes) -> Receipt:
+        rows = len(batch.changes)
+        text = content.strip()
+        if "html" in answer.headers.get("content-type", "") or text[:1] == b"<":
+            raise self._unconfirmed(answer, "that is a web page; check the url")
+        says_json = "json" in answer.headers.get("content-type", "")
+        try:
+            said = msgspec.json.decode(text) if text else None
+            parsed = msgspec.convert(said if isinstance(said, dict) else {}, _Answer)
+        except msgspec.ValidationError:
+            raise self._unconfirmed(answer, "of a shape not understood") from None
+        except (msgspec.DecodeError, RecursionError):
+            if says_json or text[:1] in (b"{", b"["):
+                raise self._unconfirmed(answer, "that is cut off") from None
+            return Receipt(rows, (), None, "batch")  # "OK" and the like
+        if parsed.error or parsed.errors or not (parsed.success and parsed.ok):
+            raise self._unconfirmed(answer, "that reports an error")
+        if parsed.refused is None and answer.status_code == 207:
+            raise self._unconfirmed(answer, "that does not say which rows it means")
+        matched = parsed.matched
+        if parsed.refused is None:
+            return Receipt(rows, (), matched, "batch")
+        sent = {change.profile_id: change for change in batch.changes}
+        reasons = {row.profile_id: row.reason for row in parsed.refused}
+        if not reasons.keys() <= sent.keys():
+            raise self._unconfirmed(answer, "refusing rows that were not sent")
+        refused = tuple(
+            Refusal(profile_id, _masked(reason, sent[profile_id]))
+            for profile_id, reason in reasons.items()
+        )
+        return Receipt(rows - len(refused), refused, matched, "row")
+
+    def _unconfirmed(self, answer: httpx.Response, what: str) -> Unavailable:
+        return Unavailable(
+            f"{self._name}: answered {answer.status_code} with a body {what}."
+        )
+
+    def _refusal(self, answer: httpx.Response) -> DeliveryError:
+        status = answer.status_code
+        wait_s = self._retry_after_s(answer.headers.get("retry-after", ""))
+        if status == 429 or (status == 503 and wait_s is not None):
+            wait_s = THROTTLED_WAIT_S if wait_s is None else wait_s
+            return Throttled(
+                f"{self._name}: answered {status}, to be asked again in "
+                f"{wait_s:.0f} s.",
+                wait_s,
+            )
+        if status in RETRY_STATUSES or status >= 500 or status < 300:
+            return Unavailable(f"{self._name}: answered {status}.")
+        if status in ROW_STATUSES:
+            return Rejected(f"{self._name}: answered {status}.")
+        advice = ADVICE.get(status, "check the url and the receiver")
+        if status < 400:
+            advice = "redirects are not followed; put the final address into url"
+        return Rejected(f"{self._name}: answered {status}; {advice}.", "destination")
+
+    def _retry_after_s(self, text: str) -> float | None:
+        """Seconds to wait; None when the header is absent or unreadable."""
+        if re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII):
+            return float(text)
+        try:
+            moment = parsedate_to_datetime(text)
+        except (ValueError, TypeError):
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - self._clock()).total_seconds())
+
+
+def connect(
+    name: str,
+    settings: common.Settings,
+    env: Mapping[str, str],
+    transport: httpx.BaseTransport | None = None,
+) -> Webhook:
+    """The destination `name`.
+
+    Raises:
+        ConfigError: the url or the secret cannot be used.
+    """
+    assert isinstance(settings, Settings)
+    try:
+        url = _checked_url(common.expand(name, settings.url, env))
+        secrets = tuple(
+            secret_bytes(text) for text in env.get(settings.secret_env, "").split()
+        )
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}.") from None
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {settings.secret_env}: {error}") from None
+    if not secrets:
+        raise ConfigError(f"{name}: the variable {settings.secret_env} is not set.")
+    return Webhook(
+        name,
+        url,
+        secrets,
+        batch_rows=settings.batch_rows,
+        timeout_s=settings.timeout_s,
+        transport=transport,
+    )
+
+
+def secret_bytes(text: str) -> bytes:
+    """The key in `whsec_<base64 of 24 to 64 bytes>`.
+
+    Raises:
+        ConfigError: the text is something else.
+    """
+    encoded = text.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if encoded == text or not 24 <= len(key) <= 64:
+        raise ConfigError("must be whsec_ and the base64 of 24 to 64 random bytes.")
+    return key
+
+
+def signature(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
+    """The header `webhook-signature`; `timestamp` in seconds since 1970."""
+    signed = f"{webhook_id}.{timestamp}.".encode() + body
+    digest = hmac.digest(secret, signed, hashlib.sha256)
+    return "v1," + base64.b64encode(digest).decode()
+
+
+def _checked_url(url: str) -> str:
+    """The url; ValueError when people's data must not go there."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ValueError("the url is not valid") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError("the url must begin with https:// and a host")
+    if parsed.userinfo:
+        raise ValueError("the url must not hold a user name or password")
+    if parsed.scheme == "http" and not _is_loopback(parsed.host):
+        raise ValueError("plain http is for this machine only; use https")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _masked(reason: str, change: Change) -> str:
+    """The reason without what it may repeat of the person's data."""
+    for identifier in (*change.add, *change.remove):
+        if identifier.value and identifier.kind != "profile_id":
+            parts = re.split(re.escape(identifier.value), reason, flags=re.IGNORECASE)
+            reason = f"<{identifier.kind}>".join(parts)
+    return re.sub(r"\S+@\S+", "<email>", reason)[:MAX_REASON_CHARS]

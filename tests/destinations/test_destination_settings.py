@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+from deliveries import SECRET
+
+from connectors.destinations import file, webhook
+from connectors.destinations.settings import (
+    Settings,
+    expand,
+    kinds,
+    load_destinations,
+    missing_secrets,
+    open_destination,
+)
+from connectors.errors import ConfigError
+
+WEBHOOK = "kind: webhook\nurl: https://crm.example/hook\nsecret_env: CRM_SECRET\n"
+FILE = "kind: file\nurl: ${LOOMLINE_HOME}/deliveries\nformat: csv\n"
+
+
+def write(folder: Path, **contents: str) -> Path:
+    for name, content in contents.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "defs.yaml").write_text(content)
+    return folder
+
+
+def test_defaults_and_names(tmp_path: Path) -> None:
+    found = load_destinations(write(tmp_path, crm=WEBHOOK, drop=FILE))
+    assert list(found) == ["crm", "drop"]
+    crm, drop = found["crm"], found["drop"]
+    assert isinstance(crm, webhook.Settings)
+    assert isinstance(drop, file.Settings)
+    assert (crm.batch_rows, crm.timeout_s, drop.batch_rows) == (500, 15, 100_000)
+    assert crm.identifiers == drop.identifiers == ("profile_id", "user_id", "email")
+    assert (crm.consent, crm.refresh_after_days) == ((), None)
+
+
+def test_every_key_can_be_set(tmp_path: Path) -> None:
+    more = "batch_rows: 10\nidentifiers: [email]\nconsent: [advertising]\n"
+    more += "refresh_after_days: 400\nlimits: {max_change_ratio: 0.3, min_rows: 0}\n"
+    found = load_destinations(write(tmp_path, crm=WEBHOOK + more + "timeout_s: 20\n"))
+    crm = found["crm"]
+    assert isinstance(crm, webhook.Settings)
+    assert (crm.batch_rows, crm.refresh_after_days, crm.timeout_s) == (10, 400, 20)
+    assert (crm.identifiers, crm.consent) == (("email",), ("advertising",))
+    assert (crm.limits.max_change_ratio, crm.limits.min_rows) == (0.3, 0)
+
+
+def test_a_missing_folder_holds_no_destinations(tmp_path: Path) -> None:
+    assert load_destinations(tmp_path / "nowhere") == {}
+
+
+def test_all_faults_of_all_files_come_together(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a=WEBHOOK + "bathc_rows: 7\ntimeout_s: 0\n",
+        b="kind: file\nurl: x\nformat: xml\n",
+        c="kind: outbox\n",
+        d="kind: [webhook]\n",
+        e="- kind\n",
+        f="kind: {\n",
+        g=f"kind: webhook\nurl: http://crm.example\nsecret_env: {SECRET}\n",
+        h=WEBHOOK + "limits: {max_rows: 3}\n",
+        i="{}",
+        J=WEBHOOK,
+        k=WEBHOOK + f"secret: {SECRET}\n",
+        m=WEBHOOK,
+    )
+    (tmp_path / "l").mkdir()
+    (tmp_path / "__pycache__").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        load_destinations(tmp_path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 14
+    for part in (
+        "a/defs.yaml: `bathc_rows` is not a key here; allowed are: batch_rows, ",
+        "a/defs.yaml: `timeout_s`: Input should be greater than 0",
+        "b/defs.yaml: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
+        "c/defs.yaml: `kind` must be one of: file, webhook",
+        "d/defs.yaml: `kind` must be one of: file, webhook",
+        "e/defs.yaml: must hold keys",
+        "f/defs.yaml, line 2: not readable as YAML",
+        "g/defs.yaml: `url`: Value error, plain http",
+        "g/defs.yaml: `secret_env`: String should match",
+        "h/defs.yaml: `limits.max_rows` is not a key here; allowed are: max_change",
+        "i/defs.yaml: `kind` must be one of",
+        "J: a destination's name",
+        "l/defs.yaml: missing",
+        "k/defs.yaml: `secret` is not a key here",
+    ):
+        assert part in message
+    assert SECRET not in message
+    assert "/m/defs.yaml" not in message
+
+
+def test_every_module_with_connect_is_a_kind() -> None:
+    assert {"file", "webhook"} <= set(kinds())
+    assert not {"outbox", "protocol", "settings"} & set(kinds())
+
+
+def test_missing_variables_are_named_together(tmp_path: Path) -> None:
+    found = load_destinations(
+        write(
+            tmp_path,
+            crm=WEBHOOK,
+            drop=FILE,
+            other=FILE.replace("${LOOMLINE_HOME}", "${BUCKET:-/tmp}"),
+        )
+    )
+    assert missing_secrets(found, {}) == ["CRM_SECRET", "LOOMLINE_HOME"]
+    assert missing_secrets(found, {"CRM_SECRET": ""}) == ["CRM_SECRET", "LOOMLINE_HOME"]
+    assert missing_secrets(found, {"CRM_SECRET": "x", "LOOMLINE_HOME": "y"}) == []
+    assert missing_secrets({"other": found["other"]}, {}) == []
+
+
+def test_a_destination_is_opened_by_its_kind(tmp_path: Path) -> None:
+    found = load_destinations(write(tmp_path / "defs", crm=WEBHOOK, drop=FILE))
+    env = {"CRM_SECRET": SECRET, "LOOMLINE_HOME": str(tmp_path)}
+    crm = open_destination("crm", found["crm"], env)
+    drop = open_destination("drop", found["drop"], env)
+    assert isinstance(crm, webhook.Webhook)
+    assert isinstance(drop, file.File)
+    assert (crm.max_batch_rows, drop.max_batch_rows) == (500, 100_000)
+    crm.close()
+    drop.close()
+    with pytest.raises(ConfigError, match="must be one of"):
+        open_destination("x", Settings(kind="protocol"), env)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("${A}/x", "1/x"),
+        ("${A}${B:-2}", "12"),
+        ("${EMPTY:-e}", "e"),
+        ("$A {A}", "$A {A}"),
+        ("${A:-9}", "1"),
+    ],
+)
+def test_references_are_replaced(text: str, expected: str) -> None:
+    assert expand("crm", text, {"A": "1", "EMPTY": ""}) == expected
+
+
+def test_a_reference_without_value_is_named() -> None:
+    with pytest.raises(ConfigError, match="crm: the variable NONE is not set"):
+        expand("crm", "${NONE}", {})
