@@ -1,0 +1,43 @@
+"""The peer of the landing benchmark: dlt loading an NDJSON file into DuckDB.
+
+Runs in an environment of its own: python dlt_load.py FILE FOLDER
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import dlt  # type: ignore[import-not-found]
+from dlt.common.json import json  # type: ignore[import-not-found]
+
+JSON = {"data_type": "json"}
+
+
+@dlt.resource(
+    name="events",
+    max_table_nesting=0,
+    columns=dict.fromkeys(("properties", "traits", "context", "integrations"), JSON),
+)
+def events(path: str) -> Iterator[list[Any]]:
+    batch = []
+    with open(path, "rb") as lines:
+        for line in lines:
+            batch.append(json.loadb(line))
+            if len(batch) == 5000:
+                yield batch
+                batch = []
+    yield batch
+
+
+def main(path: str, folder: str) -> None:
+    pipeline = dlt.pipeline(
+        "peer",
+        destination=dlt.destinations.duckdb(f"{folder}/peer.duckdb"),
+        dataset_name="raw",
+        pipelines_dir=f"{folder}/pipelines",
+    )
+    pipeline.run(events(path))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

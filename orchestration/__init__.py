@@ -1,0 +1,1 @@
+"""Running Loomline: the command line, dbt, Dagster and the demo."""

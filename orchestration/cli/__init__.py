@@ -1,0 +1,5 @@
+"""The command line, `loomline`."""
+
+from orchestration.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,265 @@
+"""Commands of `loomline`: what a person types, turned into calls and said back.
+
+Exit codes: 0 good, 1 failed, 2 wrong use. `--json` prints one JSON object on standard
+output and nothing else there; everything said on the way goes to standard error.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from connectors.errors import ConfigError, LoomlineError, SourceError
+from orchestration.project import Project, find_project_path, instant
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turns a data team's own warehouse into a customer data platform.",
+)
+said = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(help="Evaluate at this instant, e.g. 2026-05-01T00:00:00Z."),
+]
+
+
+def main() -> None:
+    """Entry point: errors of ours become one message and an exit code."""
+    try:
+        app()
+    except (ConfigError, SourceError) as error:
+        said.print(str(error), style="red", markup=False, highlight=False)
+        sys.exit(2)
+    except LoomlineError as error:
+        said.print(str(error), style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="auto, loomline, segment, rudderstack, posthog, amplitude, mixpanel, "
+            "snowplow, ga4 or segment-warehouse."
+        ),
+    ] = "auto",
+    source: Annotated[
+        str | None,
+        typer.Option(help="The events' source; default: the first path's name."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Land event files: SDK calls or a vendor's export, plain, gzip or zip."""
+    from connectors.landing.importing import import_units, source_name
+    from connectors.landing.prepare import prepare
+    from connectors.sources.files import units
+
+    project = Project.find()
+    found = units(paths, format)
+    prepare(project.home)
+    with _progress(found) as on_progress:
+        done = import_units(
+            project.home,
+            project.path,
+            found,
+            source_name(source or Path(paths[0]).name),
+            on_progress=on_progress,
+        )
+    _report_imported(done, json)
+
+
+@app.command()
+def land(json: Json = False) -> None:
+    """Land what was dropped into the inbox, and compact what has landed."""
+    from connectors.landing.compaction import compact
+    from connectors.landing.inbox import land_inbox
+    from connectors.landing.prepare import prepare
+
+    project = Project.find()
+    prepare(project.home)
+    done = land_inbox(project.home, project.path, on_problem=_say)
+    compact(project.home)
+    _report_imported(done, json)
+
+
+@app.command()
+def run(
+    as_of: AsOf = None,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Build all but the histories anew.")
+    ] = False,
+    no_push: Annotated[
+        bool, typer.Option("--no-push", help="Stop before the destinations.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Evaluate this audience alone; repeatable.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Land, build the models, push what changed: once."""
+    from orchestration.cli.report import print_run, run_summary
+    from orchestration.models import Models
+    from orchestration.run import run as run_once
+
+    project = Project.find()
+    unknown = set(only or ()) - set(project.audiences())
+    if unknown:
+        raise ConfigError(
+            f"No audience {', '.join(sorted(unknown))} in models/audiences; there are "
+            f"{', '.join(project.audiences())}."
+        )
+    result = run_once(
+        Models(project, say=_say),
+        at=instant(as_of),
+        full_refresh=full_refresh,
+        push=not no_push,
+        only=tuple(only or ()),
+        say=_say,
+    )
+    if json:
+        print_json(run_summary(result))
+    else:
+        print_run(result)
+    if any(push.held_back for push in result.pushes):
+        sys.exit(1)
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(help="How many to generate.")] = 200_000,
+    as_of: AsOf = None,
+    json: Json = False,
+) -> None:
+    """The main job on generated and real event files, in data/demo."""
+    from orchestration.cli.report import print_demo
+    from orchestration.demo.generator import AS_OF
+    from orchestration.demo.run import demo as run_demo
+
+    if events < 1000:
+        raise ConfigError("--events must be 1000 or more: fewer hold no whole story.")
+    done = run_demo(
+        find_project_path(),
+        events=events,
+        as_of=instant(as_of) if as_of else AS_OF[1],
+        say=_say,
+    )
+    if json:
+        print_json(done.summary())
+    else:
+        print_demo(done)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8787,
+    secret_env: Annotated[
+        str, typer.Option(help="Variable that holds the webhook secret.")
+    ] = "CRM_WEBHOOK_SECRET",
+) -> None:
+    """Receive webhooks on 127.0.0.1 and show what a destination would hold."""
+    from orchestration.sandbox import Sandbox
+
+    project = Project.find()
+    secret = os.environ.get(secret_env)
+    if not secret:
+        raise ConfigError(
+            f"Set {secret_env} to a secret (whsec_ and 24 to 64 random bytes in "
+            "base64), or run `make demo`, which writes one into .env."
+        )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with Sandbox(project.home.path / "sandbox", secret, port) as receiver:
+            _say(f"Receiving at {receiver.url}/ (stop with Ctrl-C)")
+            stop.wait()
+    except OSError as error:
+        raise ConfigError(
+            f"Port {port} cannot be used ({error.strerror}); choose one with --port."
+        ) from error
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Dagster's port.")] = 3000,
+    sandbox_port: Annotated[int, typer.Option(help="The sandbox's port.")] = 8787,
+) -> None:
+    """Sandbox and `dagster dev` together; Ctrl-C stops both."""
+    project = Project.find()
+    here = Path(sys.executable).parent
+    commands = [
+        [str(here / "loomline"), "sandbox", "--port", str(sandbox_port)],
+        [str(here / "dagster"), "dev", "--port", str(port)],
+    ]
+    children = [
+        subprocess.Popen(command, cwd=project.path, start_new_session=True)
+        for command in commands
+    ]
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(0.5) and all(child.poll() is None for child in children):
+        pass
+    for child in children:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGTERM)
+    codes = [child.wait() for child in children]
+    if not stop.is_set():
+        sys.exit(max(codes, key=abs) and 1)
+
+
+@app.command("dbt-vars")
+def dbt_vars() -> None:
+    """Print what plain `dbt` needs: dbt build --vars "$(loomline dbt-vars)"."""
+    print_json(Project.find().dbt_vars())
+
+
+def print_json(value: Any) -> None:
+    """One object on standard output."""
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+
+
+def _report_imported(done: Any, json: bool) -> None:
+    from orchestration.cli.report import imported_summary, print_imported
+
+    if json:
+        print_json(imported_summary(done))
+    else:
+        print_imported(done)
+
+
+@contextmanager
+def _progress(found: list[Any]) -> Iterator[Callable[[Any, int], None]]:
+    """A bar over the units' bytes; only on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=said, disable=not said.is_terminal) as bar:
+        task = bar.add_task("Importing", total=sum(unit.size_bytes for unit in found))
+        before: dict[str, int] = {}
+
+        def consumed(unit: Any, count: int) -> None:
+            bar.advance(task, count - before.get(unit.label, 0))
+            before[unit.label] = count
+
+        yield consumed
+
+
+def _say(message: str) -> None:
+    said.print(message, markup=False, highlight=False)

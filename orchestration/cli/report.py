@@ -1,0 +1,136 @@
+"""What commands say when they are done: tables for people, one object for programs."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from connectors.landing.importing import Imported
+from orchestration.demo.run import SANDBOX_PORT, DemoResult
+from orchestration.run import RunResult
+
+__all__ = [
+    "imported_summary",
+    "print_demo",
+    "print_imported",
+    "print_run",
+    "run_summary",
+]
+
+console = Console(highlight=False)
+
+
+def imported_summary(done: Imported) -> dict[str, Any]:
+    return {
+        "received": done.received,
+        "dispositions": dict(done.dispositions),
+        "files": done.files,
+        "files_known": done.files_known,
+    }
+
+
+def print_imported(done: Imported) -> None:
+    console.print(_landed(done))
+
+
+def run_summary(result: RunResult) -> dict[str, Any]:
+    return {
+        "at": result.at.isoformat(),
+        **imported_summary(result.imported),
+        "pushes": [
+            {
+                "destination": push.sync.destination,
+                "audience": push.sync.audience,
+                "eligible": push.sync.eligible,
+                "sendable": push.sync.sendable,
+                "added": push.added,
+                "removed": push.removed,
+                "refreshed": push.refreshed,
+                "refused": push.refused,
+                "pending": push.pending,
+                "matched": push.matched,
+                "held_back": push.held_back,
+            }
+            for push in result.pushes
+        ],
+        "seconds": {stage: round(spent, 2) for stage, spent in result.seconds.items()},
+    }
+
+
+def print_run(result: RunResult) -> None:
+    console.print(_landed(result.imported))
+    console.print(_pushed([result]))
+
+
+def print_demo(done: DemoResult) -> None:
+    """A table per stage, then what to look at next."""
+    console.print(_landed(done.imported))
+
+    table = _table("Who is who", "", "wrong fusions", "people fused", "missed")
+    for name, found in (("Loomline", done.identity), ("last login wins", done.naive)):
+        counts = (found.wrong_fusions, found.fused_people, found.missed)
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    console.print(table)
+    refused = ", ".join(f"{rule} {n:,}" for rule, n in done.conflicts.items())
+    console.print(
+        f"{done.events:,} events of {done.profiles:,} profiles; links refused: "
+        f"{refused or 'none'}.\nOf {done.identity.people:,} generated people, whose "
+        "truth is known; the naive way ran on the same events.\n"
+    )
+
+    table = _table("Audiences", "", "members", "entered", "left")
+    for name, members in done.audiences.items():
+        entered, left = done.changes.get(name, (0, 0))
+        table.add_row(name, f"{members:,}", f"+{entered:,}", f"-{left:,}")
+    table.caption = f"entered and left at {done.as_of:%Y-%m-%d %H:%M} UTC"
+    console.print(table)
+    console.print(_pushed(done.runs))
+
+    spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in done.seconds.items())
+    console.print(f"{spent}; {sum(done.seconds.values()):.1f} s in all.\n")
+    next_steps = Table.grid(padding=(0, 2))
+    for command, what in (
+        ("loomline sandbox", f"what arrived: open http://127.0.0.1:{SANDBOX_PORT}/"),
+        ("models/audiences/aud_cart_abandoners.sql", "change it, then make demo again"),
+        ("make dev", "the flow in Dagster: open http://127.0.0.1:3000/"),
+        (str(done.home.warehouse), "every table, with any DuckDB client"),
+    ):
+        next_steps.add_row(command, what)
+    console.print("Next (commands are in .venv/bin):")
+    console.print(next_steps)
+
+
+def _landed(done: Imported) -> Table:
+    table = _table("Landed", "door disposition", "items")
+    for disposition, count in sorted(done.dispositions.items()):
+        table.add_row(disposition, f"{count:,}")
+    table.add_row("received", f"{done.received:,}", style="bold")
+    if done.files_known:
+        table.caption = f"{done.files_known:,} files had landed before"
+    return table
+
+
+def _pushed(runs: list[RunResult]) -> Table:
+    table = _table(
+        "Pushed", "destination", "audience", "added", "removed", "refreshed", "pending"
+    )
+    for run in runs:
+        for push in run.pushes:
+            counts = (push.added, push.removed, push.refreshed, push.pending)
+            if any(counts):
+                sync = push.sync
+                cells = (f"{count:,}" for count in counts)
+                table.add_row(sync.destination, sync.audience, *cells)
+        if len(runs) > 1 and run is not runs[-1]:
+            table.add_section()
+    if not table.rows:
+        table.add_row("nothing", "", "0", "0", "0", "0")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        is_text = number == 0 or column == "audience"
+        table.add_column(column, justify="left" if is_text else "right")
+    return table

@@ -1,0 +1,333 @@
+"""From what has to change at the destinations to what they confirmed."""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import islice
+
+import duckdb
+
+from connectors.destinations.outbox import Outbox, Outcome, deliver
+from connectors.destinations.protocol import Batch, Change, Identifier, Receipt
+from connectors.destinations.settings import (
+    Settings,
+    missing_secrets,
+    open_destination,
+)
+from connectors.errors import ConfigError
+from connectors.landing.home import Home
+from connectors.landing.manifest import Manifest
+from connectors.landing.streams import rows_table
+from connectors.landing.writer import land
+
+__all__ = [
+    "Push",
+    "Recovered",
+    "Sync",
+    "deliver_changes",
+    "deliver_pending",
+    "read_syncs",
+]
+
+Recovered = dict[tuple[str, str], dict[str, str]]
+"""Destination and audience → person → operation an earlier run had left unconfirmed."""
+
+
+@dataclass(slots=True)
+class Sync:
+    """One audience at one destination: counts of people, and what has to change."""
+
+    destination: str
+    audience: str
+    eligible: int
+    sendable: int
+    held: int  # people the destination has confirmed to hold
+    is_listed: bool = True  # False: no audience is synced there by this name any more
+    changes: list[Change] = field(default_factory=list)
+
+    def count(self, *operations: str) -> int:
+        return sum(change.operation in operations for change in self.changes)
+
+
+@dataclass(slots=True)
+class Push:
+    """What a run did for one sync; counts of people."""
+
+    sync: Sync
+    unchanged: int
+    added: int = 0
+    removed: int = 0
+    refreshed: int = 0
+    refused: int = 0  # of those to add or refresh
+    pending: int = 0  # of those to add or refresh
+    matched: int | None = None
+    held_back: str | None = None  # why something was not sent
+
+
+def read_syncs(home: Home) -> list[Sync]:
+    """Every configured sync with its changes, from the warehouse."""
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+        syncs = {
+            (row[0], row[1]): Sync(*row)
+            for row in warehouse.sql(
+                "from destinations.int_sync_counts order by destination, audience"
+            ).fetchall()
+        }
+        held = warehouse.sql(
+            "select destination, audience, count(distinct profile_id) "
+            "from destinations.int_delivered group by all"
+        ).fetchall()
+        for destination, audience, count in held:
+            # An audience synced no longer has no settings; its people are removed.
+            unlisted = Sync(destination, audience, 0, 0, count, is_listed=False)
+            syncs.setdefault((destination, audience), unlisted)
+        rows = warehouse.sql(
+            """
+            select destination, audience, profile_id, change, operation,
+                identifier_kind, identifier_sent
+            from destinations.int_sync_changes
+            order by all
+            """
+        ).fetchall()
+    people: dict[tuple[str, str, str], tuple[str, list[Identifier], list[Identifier]]]
+    people = defaultdict(lambda: ("", [], []))
+    for destination, audience, profile_id, change, operation, kind, sent in rows:
+        key = (destination, audience, profile_id)
+        _, add, remove = people[key]
+        (add if operation == "add" else remove).append(Identifier(kind, sent))
+        people[key] = (change, add, remove)
+    for (destination, audience, profile_id), (change, add, remove) in people.items():
+        syncs[destination, audience].changes.append(
+            Change(change, profile_id, tuple(add), tuple(remove))  # type: ignore[arg-type]
+        )
+    return list(syncs.values())
+
+
+def deliver_pending(home: Home, destinations: dict[str, Settings]) -> Recovered:
+    """Send again what an earlier run left unconfirmed, before anything new."""
+    recovered: Recovered = {}
+
+    def confirmed(batch: Batch, receipt: Receipt) -> None:
+        refused = {refusal.profile_id for refusal in receipt.refused}
+        people = recovered.setdefault((batch.destination, batch.audience), {})
+        for change in batch.changes:
+            if change.profile_id not in refused:
+                people[change.profile_id] = change.operation
+
+    outbox = Outbox(home.control)
+    try:
+        for batch in outbox.pending():
+            if batch.destination in destinations:
+                _send(home, outbox, destinations, [batch], confirmed)
+    finally:
+        outbox.close()
+    return recovered
+
+
+def deliver_changes(
+    home: Home,
+    destinations: dict[str, Settings],
+    syncs: Iterable[Sync],
+    *,
+    at: datetime,
+    recovered: Recovered | None = None,
+) -> list[Push]:
+    """Send every sync's changes and write down what each destination confirmed.
+
+    `recovered` is what `deliver_pending` settled in this run: it counts here.
+
+    A destination that still has unconfirmed batches gets nothing new: its people stay
+    pending until these are settled.
+
+    Raises:
+        ConfigError: names every environment variable that is missing, before any call.
+    """
+    syncs = [sync for sync in syncs if sync.destination in destinations]
+    used = {sync.destination for sync in syncs if sync.changes}
+    missing = missing_secrets({name: destinations[name] for name in used}, os.environ)
+    if missing:
+        raise ConfigError(
+            f"Set {', '.join(missing)}: the destinations {', '.join(sorted(used))} "
+            "need them. Nothing was sent."
+        )
+    outbox = Outbox(home.control)
+    try:
+        pushes = [_push(home, outbox, destinations, sync, at) for sync in syncs]
+    finally:
+        outbox.close()
+    for push in pushes:
+        _count_recovered(push, recovered or {})
+    _record(home, pushes, at)
+    return pushes
+
+
+def _count_recovered(push: Push, recovered: Recovered) -> None:
+    """Who was settled first in this run was not `unchanged` in it."""
+    sync = push.sync
+    changed = {change.profile_id for change in sync.changes}
+    for profile_id, operation in recovered.get(
+        (sync.destination, sync.audience), {}
+    ).items():
+        if operation == "remove":
+            push.removed += 1
+        elif profile_id not in changed:
+            push.unchanged -= 1
+            push.added += operation == "add"
+            push.refreshed += operation == "refresh"
+
+
+def _push(
+    home: Home,
+    outbox: Outbox,
+    destinations: dict[str, Settings],
+    sync: Sync,
+    at: datetime,
+) -> Push:
+    to_show = sync.count("add", "refresh")
+    push = Push(sync, unchanged=sync.sendable - to_show)
+    if not sync.changes:
+        return push
+    push.held_back = _beyond_limits(sync, destinations[sync.destination])
+    if outbox.pending(sync.destination):
+        push.held_back = "earlier batches are not confirmed yet"
+    if push.held_back:
+        push.pending = to_show
+        return push
+    batches = _batches(sync, destinations[sync.destination].batch_rows, at)
+
+    def confirmed(batch: Batch, receipt: Receipt) -> None:
+        refused = {refusal.profile_id for refusal in receipt.refused}
+        for change in batch.changes:
+            if change.profile_id in refused:
+                push.refused += change.operation != "remove"
+            elif change.operation == "add":
+                push.added += 1
+            elif change.operation == "remove":
+                push.removed += 1
+            else:
+                push.refreshed += 1
+
+    outcome = _send(home, outbox, destinations, batches, confirmed)
+    push.pending = to_show - push.added - push.refreshed - push.refused
+    push.matched = outcome.matched
+    push.held_back = outcome.error
+    return push
+
+
+def _beyond_limits(sync: Sync, settings: Settings) -> str | None:
+    """Why this many changes wait; the first push to an empty list has no ratio."""
+    limits = settings.limits
+    rows = len(sync.changes)
+    if limits.max_change_rows is not None and rows > limits.max_change_rows:
+        return f"{rows} changes, limits.max_change_rows is {limits.max_change_rows}"
+    if (
+        limits.min_rows is not None
+        and sync.is_listed
+        and sync.sendable < limits.min_rows
+    ):
+        return f"{sync.sendable} people, limits.min_rows is {limits.min_rows}"
+    ratio = limits.max_change_ratio
+    if ratio is not None and sync.held and rows > ratio * sync.held:
+        return f"{rows} changes of {sync.held}, limits.max_change_ratio is {ratio}"
+    return None
+
+
+def _batches(sync: Sync, batch_rows: int, at: datetime) -> list[Batch]:
+    changes = iter(sync.changes)
+    parts = iter(lambda: list(islice(changes, batch_rows)), [])
+    return [Batch.of(sync.destination, sync.audience, at, part) for part in parts]
+
+
+def _send(
+    home: Home,
+    outbox: Outbox,
+    destinations: dict[str, Settings],
+    batches: list[Batch],
+    confirmed: Callable[[Batch, Receipt], None],
+) -> Outcome:
+    name = batches[0].destination
+    destination = open_destination(name, destinations[name], os.environ)
+
+    def acknowledge(batch: Batch, receipt: Receipt) -> None:
+        rows = list(_ack_rows(batch, receipt))
+        if rows:
+            # The same for every repetition of this batch, and for no other batch, not
+            # even after control.db was lost and keys began anew.
+            name = f"ack-{batch.key}-{batch.run_at:%Y%m%dT%H%M%S%f}"
+            land(home, name, {"acks": rows_table("acks", rows)})
+        confirmed(batch, receipt)
+
+    outcome = Outcome()
+    try:
+        for batch in batches:
+            outcome += deliver(
+                batch, destination, outbox, acknowledge, _clock, time.sleep
+            )
+            if outcome.pending:
+                break  # the rest waits its turn in the next run's difference
+    finally:
+        destination.close()
+    return outcome
+
+
+def _ack_rows(batch: Batch, receipt: Receipt) -> Iterator[tuple[object, ...]]:
+    """One row per identifier that was confirmed: (…) in the order of the stream."""
+    refused = {refusal.profile_id for refusal in receipt.refused}
+    acked_at = _clock().replace(tzinfo=None)
+    for change in batch.changes:
+        if change.profile_id in refused:
+            continue
+        for operation, identifiers in (("add", change.add), ("remove", change.remove)):
+            for identifier in identifiers:
+                text = f"{identifier.kind}:{identifier.value}"
+                yield (
+                    acked_at,
+                    batch.run_at.replace(tzinfo=None),
+                    batch.destination,
+                    batch.audience,
+                    batch.key,
+                    operation,
+                    change.operation,
+                    change.profile_id,
+                    identifier.kind,
+                    sha256(text.encode()).hexdigest(),
+                    identifier.value,
+                    receipt.level,
+                )
+
+
+def _record(home: Home, pushes: list[Push], at: datetime) -> None:
+    """Append the run's counts; they are history, kept also for runs without change."""
+    rows = []
+    for push in pushes:
+        sync = push.sync
+        invalid = sync.eligible - sync.sendable
+        rows.append(
+            (
+                at.replace(tzinfo=None),
+                sync.destination,
+                sync.audience,
+                sync.eligible,
+                sync.sendable,
+                push.unchanged,
+                push.added,
+                push.removed,
+                push.refreshed,
+                invalid,
+                push.refused,
+                push.pending,
+                push.matched,
+            )
+        )
+    if rows:
+        sequence = len(Manifest(home).files())
+        name = f"run-{at:%Y%m%dT%H%M%S%f}-{sequence}-{os.getpid()}"
+        land(home, name, {"runs": rows_table("runs", rows)})
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)

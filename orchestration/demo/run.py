@@ -1,0 +1,292 @@
+"""`loomline demo`: the main job on real input, held against the truth."""
+
+import os
+import secrets
+import shutil
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+import msgspec
+from dotenv import dotenv_values, set_key
+
+from connectors.landing.home import Home
+from connectors.landing.importing import (
+    Imported,
+    import_units,
+    load_name,
+    source_name,
+)
+from connectors.landing.locks import exclusive
+from connectors.landing.manifest import Manifest
+from connectors.landing.prepare import prepare
+from connectors.sources.files import units
+from orchestration.demo.generator import AS_OF, generate
+from orchestration.demo.naive import last_user_wins, read_lines
+from orchestration.demo.truth import Score, Truth, score
+from orchestration.models import Models
+from orchestration.project import NO_TELEMETRY, Project
+from orchestration.run import RunResult, run
+from orchestration.sandbox import Sandbox
+
+__all__ = ["SANDBOX_PORT", "DemoResult", "demo"]
+
+SANDBOX_PORT = 8787
+SEED = 7
+SOURCE = "demo"
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class DemoResult:
+    """Summed over the slices this call landed and evaluated."""
+
+    home: Home
+    as_of: datetime
+    imported: Imported
+    runs: list[RunResult]
+    events: int
+    profiles: int
+    conflicts: dict[str, int]
+    audiences: dict[str, int]
+    changes: dict[str, tuple[int, int]]  # audience → entered, left at the last instant
+    identity: Score
+    naive: Score
+    pushes: dict[str, Counter[str]]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds."""
+        return {
+            "received": self.imported.received,
+            "dispositions": dict(self.imported.dispositions),
+            "events": self.events,
+            "profiles": self.profiles,
+            "audiences": self.audiences,
+            "pushes": {
+                name: {"added": counts["added"], "removed": counts["removed"]}
+                for name, counts in self.pushes.items()
+            },
+            "seconds": {
+                stage: round(spent, 2) for stage, spent in self.seconds.items()
+            },
+            "identity": asdict(self.identity),
+            "naive": asdict(self.naive),
+        }
+
+
+def demo(
+    project_path: Path,
+    *,
+    events: int = 200_000,
+    as_of: datetime = AS_OF[1],
+    say: Say = lambda message: None,
+) -> DemoResult:
+    """Land generated and real event files in two slices, a day apart, and push.
+
+    Works in `data/demo` below the project and leaves a `.env` that points `loomline`
+    and `dagster dev` there. Called again it finds both slices landed and evaluates the
+    last instant only; with other arguments it starts anew.
+    """
+    home = Home(project_path / "data" / "demo")
+    instants = (as_of - timedelta(days=1), as_of)
+    _start_anew_if_other(home, events, instants, say)
+    _write_env(project_path, home, as_of)
+    project = Project.find()
+    prepare(home)
+    result = RunResult(as_of)
+    generated = home.path / "generated"
+    if not (generated / "truth.json").exists():
+        say(f"Generating {events:,} events of a made-up shop whose truth is known …")
+        with result.timed("generate"):
+            generate(generated, events=events, seed=SEED, as_of=instants)
+
+    models = Models(project, say=say)
+    runs: list[RunResult] = []
+    imported = Imported()
+    with _sandbox(home):
+        first_is_due = not _has_run(home, instants[0]) and not _has_landed(home, 2)
+        for number, at in enumerate(instants, 1):
+            say(f"Slice {number} of 2, as of {at:%Y-%m-%d %H:%M} UTC …")
+            with result.timed("land"):
+                if number == 1:
+                    for layout in _layouts(project_path):
+                        imported.add(_import(project, [layout], layout.name))
+                path = generated / f"slice-{number}.ndjson.gz"
+                imported.add(_import(project, [path], SOURCE))
+            if number == 2 or first_is_due:
+                runs.append(run(models, at=at, say=say))
+    for one in runs:
+        for stage, spent in one.seconds.items():
+            result.seconds[stage] = result.seconds.get(stage, 0) + spent
+    with result.timed("score"):
+        found = _look(home, as_of)
+        truth = Truth.load(generated / "truth.json")
+        identity = score(truth, found.pop("assignment"))
+        naive = score(truth, last_user_wins(read_lines(generated)))
+    done = DemoResult(
+        home=home,
+        as_of=as_of,
+        imported=imported,
+        runs=runs,
+        identity=identity,
+        naive=naive,
+        pushes=_pushes(project, runs),
+        seconds=result.seconds,
+        **found,
+    )
+    text = msgspec.json.format(msgspec.json.encode(done.summary()), indent=2)
+    (home.path / "summary.json").write_bytes(text + b"\n")
+    return done
+
+
+def _start_anew_if_other(
+    home: Home, events: int, instants: tuple[datetime, datetime], say: Say
+) -> None:
+    wanted = {"events": events, "as_of": instants[1].isoformat(), "seed": SEED}
+    mark = home.path / "demo.json"
+    if home.path.exists() and (
+        not mark.exists() or msgspec.json.decode(mark.read_bytes()) != wanted
+    ):
+        say(f"Starting anew: {home.path} holds another demo.")
+        with exclusive(home.run_lock):
+            shutil.rmtree(home.path)
+    home.path.mkdir(parents=True, exist_ok=True)
+    mark.write_bytes(msgspec.json.encode(wanted))
+
+
+def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
+    """Point `.env` at the demo; lines it does not know stay as they are."""
+    path = project_path / ".env"
+    before = dotenv_values(path) if path.exists() else {}
+    secret = before.get("CRM_WEBHOOK_SECRET") or (
+        "whsec_" + b64encode(secrets.token_bytes(32)).decode()
+    )
+    values = {
+        "LOOMLINE_HOME": str(home.path),
+        "LOOMLINE_NOW": as_of.isoformat(),
+        "CRM_WEBHOOK_SECRET": secret,
+        "CRM_WEBHOOK_URL": f"http://127.0.0.1:{SANDBOX_PORT}/",
+        "DAGSTER_HOME": str(home.path / "dagster"),
+        **NO_TELEMETRY,
+    }
+    path.touch(mode=0o600)
+    for name, value in values.items():
+        set_key(path, name, value, quote_mode="never")
+    dagster = home.path / "dagster" / "dagster.yaml"
+    dagster.parent.mkdir(parents=True, exist_ok=True)
+    if not dagster.exists():
+        dagster.write_text("telemetry: {enabled: false}\n")
+    os.environ.update(values)
+
+
+@contextmanager
+def _sandbox(home: Home) -> Iterator[None]:
+    """The receiver: the one that runs already on its port, or one for this demo."""
+    url = f"http://127.0.0.1:{SANDBOX_PORT}/"
+    try:
+        answer = httpx.get(url + "healthz", timeout=2)
+        is_running = answer.is_success and answer.json().get("folder") == str(
+            home.path / "sandbox"
+        )
+    except (httpx.HTTPError, ValueError):
+        is_running = False
+    if is_running:
+        yield
+        return
+    with Sandbox(home.path / "sandbox", os.environ["CRM_WEBHOOK_SECRET"]) as sandbox:
+        os.environ["CRM_WEBHOOK_URL"] = sandbox.url + "/"
+        try:
+            yield
+        finally:
+            os.environ["CRM_WEBHOOK_URL"] = url
+
+
+def _layouts(project_path: Path) -> list[Path]:
+    """Export files of eight vendors, as they come."""
+    folder = project_path / "tests" / "fixtures" / "files"
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def _import(project: Project, paths: list[Path], source: str) -> Imported:
+    files = [
+        path
+        for given in paths
+        for path in ([given] if given.is_file() else given.rglob("*"))
+        if path.is_file() and path.name != "expected.ndjson"
+    ]
+    return import_units(project.home, project.path, units(files), source_name(source))
+
+
+def _has_run(home: Home, at: datetime) -> bool:
+    prefix = f"run-{at:%Y%m%dT%H%M%S%f}"
+    return any(name.startswith(prefix) for name in Manifest(home).names())
+
+
+def _has_landed(home: Home, number: int) -> bool:
+    (unit,) = units([home.path / "generated" / f"slice-{number}.ndjson.gz"])
+    return load_name(SOURCE, unit, 0) in Manifest(home).names()
+
+
+def _look(home: Home, as_of: datetime) -> dict[str, Any]:
+    """What the warehouse holds now."""
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+
+        def rows(query: str, *values: Any) -> list[Any]:
+            return warehouse.execute(query, values).fetchall()
+
+        at = as_of.replace(tzinfo=None)
+        return {
+            "events": rows("select count(*) from staging.events")[0][0],
+            "profiles": rows("select count(*) from profiles.profiles")[0][0],
+            "conflicts": dict(
+                rows(
+                    "select rule, count(*) from identity.identity_conflicts "
+                    "group by rule order by rule"
+                )
+            ),
+            "audiences": dict(
+                rows(
+                    "select audience, count(distinct profile_id) "
+                    "from audiences.audience_members where left_at is null "
+                    "group by audience order by audience"
+                )
+            ),
+            "changes": {
+                audience: (entered, left)
+                for audience, entered, left in rows(
+                    "select audience, count(*) filter (where entered_at = ?), "
+                    "count(*) filter (where left_at = ?) "
+                    "from audiences.audience_members group by audience",
+                    at,
+                    at,
+                )
+            },
+            "assignment": {
+                (kind, value): profile_id
+                for kind, value, profile_id in rows(
+                    "select identifier_type, identifier_value, profile_id "
+                    "from identity.identity_nodes"
+                )
+            },
+        }
+
+
+def _pushes(project: Project, runs: list[RunResult]) -> dict[str, Counter[str]]:
+    pushes = {name: Counter[str]() for name in project.destinations()}
+    for one in runs:
+        for push in one.pushes:
+            counts = pushes[push.sync.destination]
+            counts["added"] += push.added
+            counts["removed"] += push.removed
+            counts["refreshed"] += push.refreshed
+            counts["pending"] += push.pending
+    return pushes

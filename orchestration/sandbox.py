@@ -1,0 +1,436 @@
+"""A destination on this machine: receives audience changes and shows what it holds.
+
+It verifies signatures, applies each `webhook-id` once and keeps its own truth in
+`<folder>/sandbox.ndjson`, one applied delivery per line, from which it is restored.
+It answers on 127.0.0.1 only. The page masks addresses, the JSON answers do not.
+"""
+
+from __future__ import annotations
+
+import hmac
+import html
+import os
+import re
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import unquote
+
+import msgspec
+
+from connectors.destinations.protocol import Identifier
+from connectors.destinations.webhook import AudienceChanged, secret_bytes, signature
+
+__all__ = ["Answer", "Attempt", "Sandbox", "masked"]
+
+WINDOW_S = 300  # Standard Webhooks' reference libraries, read 2026-11-21
+MAX_BODY_BYTES = 64 * 2**20
+SHOWN_MEMBERS = 6
+SHOWN_DELIVERIES = 10
+
+Members = dict[str, set[Identifier]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer other than the usual one; `applied` says whether the changes count.
+
+    `refused` are profile ids left out of what is applied and named in the answer.
+    """
+
+    status: int = 200
+    body: bytes | None = None  # None: the usual answer
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fault: Literal["none", "hang", "reset"] = "none"
+    applied: bool = False
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One correctly signed request, applied or not."""
+
+    webhook_id: str
+    timestamp: int  # seconds since 1970, as signed
+    signature: str
+    received_at: datetime
+
+
+class _Delivery(msgspec.Struct):
+    webhook_id: str
+    received_at: datetime
+    refused: tuple[str, ...]
+    content: AudienceChanged
+
+    def count(self, operation: str) -> int:
+        return sum(
+            change.operation == operation and change.profile_id not in self.refused
+            for change in self.content.changes
+        )
+
+
+class Sandbox:
+    """The receiver; `script` holds its first answers, `rule` may judge any delivery.
+
+    Args:
+        secret: `whsec_<base64>`, shared with the sender.
+        port: 0 for a free one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        secret: str,
+        port: int = 0,
+        script: Iterable[Answer] = (),
+        *,
+        rule: Callable[[AudienceChanged], Answer | None] = lambda _: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.attempts: list[Attempt] = []
+        self._secret = secret_bytes(secret)
+        self._port = port
+        self._script = deque(script)
+        self._rule = rule
+        self._clock = clock
+        self.folder = folder.absolute()
+        self._file = folder / "sandbox.ndjson"
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._server: _Server | None = None
+        self._duplicates = 0
+        self._deliveries: dict[str, _Delivery] = {}
+        self._audiences: dict[str, Members] = {}
+        self._restore()
+
+    @property
+    def url(self) -> str:
+        """Where to send and to look, while started."""
+        if self._server is None:
+            raise RuntimeError("The sandbox is not started.")
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def start(self) -> None:
+        self._stopping.clear()
+        self._server = _Server(self, self._port)
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Close at once, also what still waits for an answer."""
+        if self._server is not None:
+            self._stopping.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server.hang_up()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def members(self, audience: str) -> dict[str, frozenset[Identifier]]:
+        """Who is in an audience now, with every identifier known of them."""
+        with self._lock:
+            found = self._audiences.get(audience, {})
+            return {profile_id: frozenset(known) for profile_id, known in found.items()}
+
+    def audiences(self) -> dict[str, int]:
+        """Audience → count of members."""
+        with self._lock:
+            return {name: len(found) for name, found in sorted(self._audiences.items())}
+
+    def deliveries(self) -> dict[str, int]:
+        """Counts of applied deliveries and of the changes in them."""
+        with self._lock:
+            applied = list(self._deliveries.values())
+            return {
+                "count": len(applied),
+                "added": sum(delivery.count("add") for delivery in applied),
+                "removed": sum(delivery.count("remove") for delivery in applied),
+                "refreshed": sum(delivery.count("refresh") for delivery in applied),
+                "refused": sum(len(delivery.refused) for delivery in applied),
+                "duplicates": self._duplicates,
+            }
+
+    def page(self) -> str:
+        """What a person sees: audiences, some members, the last deliveries."""
+        with self._lock:
+            parts = [_audience(name, self._audiences[name]) for name in self._audiences]
+            newest = list(self._deliveries.values())[: -SHOWN_DELIVERIES - 1 : -1]
+            return _PAGE.format(
+                audiences="".join(parts) or "<p>Nothing has arrived yet.</p>",
+                count=len(self._deliveries),
+                deliveries="".join(map(_delivery_row, newest)),
+            )
+
+    def receive(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Judge one request, apply it if it is to be, and say what to answer."""
+        attempt = self._verified(headers, body)
+        if attempt is None:
+            return Answer(401, b'{"error":"signature or timestamp"}')
+        with self._lock:
+            self.attempts.append(attempt)
+            try:
+                content = msgspec.json.decode(body, type=AudienceChanged)
+            except msgspec.DecodeError:
+                return Answer(400, b'{"error":"not an audience.changed"}')
+            scripted = self._script.popleft() if self._script else None
+            answer = scripted or self._rule(content) or Answer(applied=True)
+            earlier = self._deliveries.get(attempt.webhook_id)
+            if earlier is not None:
+                self._duplicates += 1
+            elif answer.applied:
+                earlier = _Delivery(
+                    attempt.webhook_id, attempt.received_at, answer.refused, content
+                )
+                self._record(earlier)
+        if answer.body is not None:
+            return answer
+        if earlier is None:
+            return Answer(answer.status, b"", answer.headers, answer.fault)
+        # A repetition gets the first answer again: it may not have arrived.
+        told = [{"profile_id": p, "reason": "refused"} for p in earlier.refused]
+        said = {"refused": told, "received": len(earlier.content.changes)}
+        return Answer(
+            answer.status, msgspec.json.encode(said), answer.headers, answer.fault
+        )
+
+    def wait_for_stop(self) -> None:
+        self._stopping.wait()
+
+    def _verified(self, headers: Mapping[str, str], body: bytes) -> Attempt | None:
+        webhook_id = headers.get("webhook-id", "")
+        signed_at = headers.get("webhook-timestamp", "")
+        signatures = headers.get("webhook-signature", "")
+        if not webhook_id or not re.fullmatch(r"\d{1,12}", signed_at, re.ASCII):
+            return None
+        timestamp, now = int(signed_at), self._clock()
+        if abs(now.timestamp() - timestamp) > WINDOW_S:
+            return None
+        expected = signature(self._secret, webhook_id, timestamp, body).encode()
+        given = [text.encode() for text in signatures.split(" ")]
+        if not any(hmac.compare_digest(expected, one) for one in given):
+            return None
+        return Attempt(webhook_id, timestamp, signatures, now)
+
+    def _record(self, delivery: _Delivery) -> None:
+        line = msgspec.json.encode(delivery) + b"\n"
+        handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        self._apply(delivery)
+
+    def _restore(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        if not self._file.exists():
+            return
+        with self._file.open("r+b") as file:
+            whole = 0
+            for line in file:
+                if not line.endswith(b"\n"):
+                    file.truncate(whole)  # a crash cut it off, it was never answered
+                    break
+                whole += len(line)
+                self._apply(msgspec.json.decode(line, type=_Delivery))
+
+    def _apply(self, delivery: _Delivery) -> None:
+        self._deliveries[delivery.webhook_id] = delivery
+        members = self._audiences.setdefault(delivery.content.audience, {})
+        for change in delivery.content.changes:
+            if change.profile_id in delivery.refused:
+                continue
+            known = members.setdefault(change.profile_id, set())
+            known.update(change.add)
+            known.difference_update(change.remove)
+            if not known:
+                del members[change.profile_id]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, sandbox: Sandbox, port: int) -> None:
+        self.sandbox = sandbox
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request(self, request: object, client_address: object) -> None:
+        assert isinstance(request, socket.socket)
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: object) -> None:
+        assert isinstance(request, socket.socket)
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A sender that hung up is no error here."""
+
+    def hang_up(self) -> None:
+        for connection in tuple(self._open):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                self._open.discard(connection)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    server: _Server
+
+    def do_POST(self) -> None:
+        length = self.headers.get("content-length", "")
+        if not re.fullmatch(r"\d{1,12}", length, re.ASCII):
+            return self._send(Answer(411, b"", {"connection": "close"}))
+        if int(length) > MAX_BODY_BYTES:
+            return self._send(Answer(413, b"", {"connection": "close"}))
+        body = self.rfile.read(int(length))
+        answer = self.server.sandbox.receive(
+            {name.lower(): value for name, value in self.headers.items()}, body
+        )
+        if answer.fault == "hang":
+            self.server.sandbox.wait_for_stop()
+            self.close_connection = True
+        elif answer.fault == "reset":
+            # Closing with unsent data pending and no time to linger sends a reset.
+            self.connection.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            self.connection.close()
+            self.close_connection = True
+        else:
+            self._send(answer)
+
+    def do_GET(self) -> None:
+        sandbox = self.server.sandbox
+        host = self.headers.get("host", "").rpartition(":")[0]
+        path = unquote(self.path.partition("?")[0])
+        if host not in ("127.0.0.1", "localhost"):
+            # A foreign page whose name resolves here must not read what is here.
+            self._send(Answer(403, b""))
+        elif path == "/":
+            self._send(Answer(200, sandbox.page().encode(), _PAGE_HEADERS))
+        elif path == "/healthz":
+            self._json({"status": "ok", "folder": str(sandbox.folder)})
+        elif path == "/audiences":
+            self._json(sandbox.audiences())
+        elif path == "/deliveries":
+            self._json(sandbox.deliveries())
+        elif path.removeprefix("/audiences/") in sandbox.audiences():
+            members = sandbox.members(path.removeprefix("/audiences/"))
+            self._json({person: sorted(known) for person, known in members.items()})
+        else:
+            self._send(Answer(404, b""))
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: a request line may name a person."""
+
+    def _json(self, content: object) -> None:
+        self._send(Answer(200, msgspec.json.encode(content)))
+
+    def _send(self, answer: Answer) -> None:
+        body = answer.body or b""
+        self.send_response(answer.status)
+        headers = {"content-type": "application/json", **answer.headers}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def masked(identifier: Identifier) -> str:
+    """What may be shown: `a***@d***.example`, the end of a number, ids as they are."""
+    if "@" in identifier.value:
+        name, _, domain = identifier.value.partition("@")
+        host, dot, ending = domain.rpartition(".")
+        return f"{name[:1]}***@{(host or domain)[:1]}***{dot}{ending if dot else ''}"
+    if identifier.kind == "phone":
+        return f"***{identifier.value[-2:]}"
+    return identifier.value
+
+
+def _audience(name: str, members: Members) -> str:
+    rows = "".join(
+        f"<tr><td><code>{html.escape(person[:12])}</code></td><td>"
+        + " ".join(
+            f"<span><b>{html.escape(i.kind)}</b> {html.escape(masked(i))}</span>"
+            for i in sorted(known)
+            if i.kind != "profile_id"
+        )
+        + "</td></tr>"
+        for person, known in sorted(members.items())[:SHOWN_MEMBERS]
+    )
+    more = len(members) - SHOWN_MEMBERS
+    return (
+        f"<section><h2>{html.escape(name)} <em>{len(members):,} members</em></h2>"
+        f"<table><tr><th>Profile</th><th>Known by</th></tr>{rows}</table>"
+        + (f"<p>and {more:,} more</p>" if more > 0 else "")
+        + "</section>"
+    )
+
+
+def _delivery_row(delivery: _Delivery) -> str:
+    cells = (
+        f"{delivery.received_at:%Y-%m-%d %H:%M:%S}",
+        html.escape(delivery.content.audience),
+        *(
+            f"{delivery.count(operation):,}"
+            for operation in ("add", "remove", "refresh")
+        ),
+        f"<code>{html.escape(delivery.webhook_id[:12])}</code>",
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+_PAGE_HEADERS = {
+    "content-type": "text/html; charset=utf-8",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "cache-control": "no-store",
+}
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Loomline sandbox</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #f4f5f8;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+section {{ background: #fff; border: 1px solid #dfe3ea; border-radius: 8px;
+  padding: .4rem 1.2rem 1rem; margin: 1.2rem 0 }}
+h1 {{ font-size: 1.5rem; margin-bottom: 0 }}
+h2 {{ font-size: 1.1rem }}
+h2 em {{ font-style: normal; font-weight: 400; color: #5b6675; margin-left: .5rem }}
+p {{ color: #5b6675 }}
+table {{ width: 100%; border-collapse: collapse }}
+th {{ text-align: left; color: #5b6675; font-weight: 500; font-size: .85rem }}
+th, td {{ padding: .35rem .6rem .35rem 0; border-bottom: 1px solid #eef0f4;
+  vertical-align: top }}
+span {{ display: inline-block; background: #eef3fb; border-radius: 4px;
+  padding: 0 .45rem; margin: 0 .3rem .2rem 0 }}
+b {{ font-weight: 500; color: #42608f }}
+</style>
+<h1>Loomline sandbox</h1>
+<p>A pretended destination on this machine: what it was sent, and whom it holds now.
+E-mail addresses are masked. Reload to see what has arrived since.</p>
+<section><h2>Last deliveries <em>{count:,} in total</em></h2>
+<table><tr><th>Received (UTC)</th><th>Audience</th><th>Added</th><th>Removed</th>
+<th>Refreshed</th><th>Delivery</th></tr>{deliveries}</table></section>
+{audiences}
+</html>
+"""
