@@ -327,86 +327,68 @@
 
 
 {#-
-    The links of components over a limit, as if taken one by one in their order. A round
-    decides many at once. Refused: any link whose two sides together break a limit now;
-    sides only grow, so they would break it at the link's turn too. Joined: any link that
-    comes before all other open links of both its sides; no earlier one can change them.
+    The links of components over a limit, one by one in their order. These components are
+    few and what they become is small, so the links are fetched and judged here: as rounds
+    of SQL a chain of n links took n rounds (this model on 1,600 links: 206 s, now 0.6 s;
+    2 cores, 2026-11-21).
 -#}
 {% macro join_within_limits(types) %}
+    {%- set limits = {} -%}
+    {%- for row in run_query(
+        "select kind, max_per_profile from " ~ types ~ " where max_per_profile is not null"
+    ).rows -%}
+        {%- do limits.update({row[0]: row[1] | int}) -%}
+    {%- endfor -%}
+    {%- set links = run_query("
+        select left_n, lefts.identifier_type, right_n, rights.identifier_type as other
+        from strong_links
+        inner join strong on left_n = strong.n
+        inner join over_limit using (component)
+        inner join reached_nodes as lefts on left_n = lefts.n
+        inner join reached_nodes as rights on right_n = rights.n
+        order by place
+    ") -%}
+    {%- set side_of, members, held, refused = {}, {}, {}, [] -%}
+    {%- for row in links.rows -%}
+        {%- for n, kind in [(row[0] | int, row[1]), (row[2] | int, row[3])]
+            if n not in side_of -%}
+            {%- do side_of.update({n: n}) -%}
+            {%- do members.update({n: [n]}) -%}
+            {%- do held.update({n: {kind: 1}}) -%}
+        {%- endfor -%}
+        {%- set left, right = side_of[row[0] | int], side_of[row[2] | int] -%}
+        {%- if left != right -%}
+            {%- set fits = namespace(all=true) -%}
+            {%- for kind, count in held[right].items() if kind in limits -%}
+                {%- if count + held[left].get(kind, 0) > limits[kind] -%}
+                    {%- set fits.all = false -%}
+                {%- endif -%}
+            {%- endfor -%}
+            {%- if not fits.all -%}
+                {%- do refused.append((row[0] | int, row[2] | int)) -%}
+            {%- else -%}
+                {%- set is_left = members[left] | length >= members[right] | length -%}
+                {%- set large = left if is_left else right -%}
+                {%- set small = right if is_left else left -%}
+                {%- for n in members.pop(small) -%}
+                    {%- do side_of.update({n: large}) -%}
+                    {%- do members[large].append(n) -%}
+                {%- endfor -%}
+                {%- for kind, count in held.pop(small).items() -%}
+                    {%- set count = count + held[large].get(kind, 0) -%}
+                    {%- do held[large].update({kind: count}) -%}
+                {%- endfor -%}
+            {%- endif -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {% do scratch('rejoined', "select n, component from strong where false") %}
+    {% do scratch_fill('rejoined', side_of.items()) %}
+    {% do scratch_fill('refused', refused) %}
     {% do scratch('strong', "
-        select n, case
-            when component in (select component from over_limit) then n else component
-        end as component, component in (select component from over_limit) as is_open
+        select n, coalesce(rejoined.component, strong.component) as component
         from strong
+        left join rejoined using (n)
     ") %}
-    {% do scratch('open_links', "
-        select links.* from strong_links as links
-        inner join strong on links.left_n = strong.n
-        where strong.is_open
-    ") %}
-    {% for _ in range(100000) %}
-        {% do scratch('between', "
-            select links.*, lefts.component as left_side, rights.component as right_side
-            from open_links as links
-            inner join strong as lefts on links.left_n = lefts.n
-            inner join strong as rights on links.right_n = rights.n
-            where lefts.component <> rights.component
-        ") %}
-        {% if scratch_count('between') == 0 %}{% break %}{% endif %}
-        {% do scratch('held', "
-            select strong.component, identifier_type, count(*) as count_values
-            from strong
-            inner join reached_nodes using (n)
-            where is_open
-            group by strong.component, identifier_type
-        ") %}
-        {% do scratch('breaking', "
-            select distinct place
-            from between
-            inner join held as lefts on between.left_side = lefts.component
-            inner join held as rights
-                on between.right_side = rights.component
-                and lefts.identifier_type = rights.identifier_type
-            inner join " ~ types ~ " as types on lefts.identifier_type = types.kind
-            where lefts.count_values + rights.count_values > max_per_profile
-        ") %}
-        {% do scratch('refused', "
-            select * from refused
-            union all
-            select left_n, right_n from between
-            where place in (select place from breaking)
-        ") %}
-        {% do scratch('open_links', "
-            select left_n, right_n, place from between
-            where place not in (select place from breaking)
-        ") %}
-        {% do scratch('first_of_side', "
-            select side, min(place) as place
-            from (
-                select left_side as side, place from between
-                where place not in (select place from breaking)
-                union all
-                select right_side, place from between
-                where place not in (select place from breaking)
-            )
-            group by side
-        ") %}
-        {% do scratch('joined', "
-            select
-                greatest(left_side, right_side) as side,
-                least(left_side, right_side) as component
-            from between
-            inner join first_of_side as lefts
-                on between.left_side = lefts.side and between.place = lefts.place
-            inner join first_of_side as rights
-                on between.right_side = rights.side and between.place = rights.place
-        ") %}
-        {% do scratch('strong', "
-            select n, coalesce(joined.component, strong.component) as component, is_open
-            from strong
-            left join joined on strong.component = joined.side
-        ") %}
-    {% endfor %}
 {% endmacro %}
 
 

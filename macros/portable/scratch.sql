@@ -12,3 +12,13 @@
 {% macro scratch_count(relation) %}
     {{ return(run_query('select count(*) from ' ~ relation).rows[0][0] | int) }}
 {% endmacro %}
+
+{#- Add pairs of numbers to a scratch table. -#}
+{% macro scratch_fill(name, pairs) %}
+    {% for some in pairs | batch(10000) %}
+        {% call statement() %}
+            insert into {{ name }} values
+            {% for a, b in some %}({{ a }}, {{ b }}){{ ', ' if not loop.last }}{% endfor %}
+        {% endcall %}
+    {% endfor %}
+{% endmacro %}

@@ -60,7 +60,7 @@ def _made_again(folder: str, names: list[str]) -> set[str]:
     return {
         name
         for name in names
-        if name.endswith(("cache", "cache__")) or is_top and name in made
+        if name.endswith(("cache", "cache__")) or (is_top and name in made)
     } | ({"data"} if folder.endswith("benchmarks") else set())
 
 

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -184,7 +183,8 @@ def test_a_broken_model_pushes_nothing_and_the_inbox_reaches_the_audience(
     path = checkout.path / "data" / "demo" / "warehouse.duckdb"
     with duckdb.connect(str(path), read_only=True) as warehouse:
         (reason, payload), *others = warehouse.sql(
-            "select reason, payload from raw.dispositions where disposition = 'rejected'"
+            "select reason, payload from raw.dispositions "
+            "where disposition = 'rejected'"
         ).fetchall()
     assert not others
     assert reason.endswith("events.ndjson:3: not_json")

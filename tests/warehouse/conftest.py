@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,7 +110,7 @@ def differences(left: Path, right: Path) -> list[str]:
         engine.execute(f"attach '{left}' as a (read_only)")
         engine.execute(f"attach '{right}' as b (read_only)")
         for name in LISTED:
-            for one, other in ("ab", "ba"):
+            for one, other in (("a", "b"), ("b", "a")):
                 rows = engine.sql(
                     f'from {one}."{name}" except all from {other}."{name}" order by all'
                 ).fetchall()
@@ -118,14 +118,6 @@ def differences(left: Path, right: Path) -> list[str]:
                     which = "first" if one == "a" else "second"
                     found.append(f"{name}: {len(rows)} only in the {which}")
                     found += [f"    {row}" for row in rows[:3]]
-    return found
-
-
-def profiles_by(rows: Sequence[tuple[Any, ...]]) -> dict[Any, set[tuple[Any, ...]]]:
-    """(profile, *rest) rows → profile: {rest}."""
-    found: dict[Any, set[tuple[Any, ...]]] = {}
-    for first, *rest in rows:
-        found.setdefault(first, set()).add(tuple(rest))
     return found
 
 

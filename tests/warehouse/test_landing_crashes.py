@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -295,10 +296,10 @@ def land_many(home: Home, project: Path, offsets_s: tuple[int, ...]) -> None:
         import_units(home, project, units([file]), "app", workers=1)
     with Manifest(home).rewriting() as (files, write):
         dated: list[LoadedFile] = []
-        for file in files:
-            landed_at = DAYS_AGO + offsets_s[file.load_seq - 1]
-            os.utime(home.raw / file.path, (landed_at, landed_at))
-            dated.append(msgspec.structs.replace(file, landed_at=landed_at))
+        for entry in files:
+            landed_at = DAYS_AGO + offsets_s[entry.load_seq - 1]
+            os.utime(home.raw / entry.path, (landed_at, landed_at))
+            dated.append(msgspec.structs.replace(entry, landed_at=landed_at))
         write(dated)
 
 
@@ -330,11 +331,11 @@ def test_compaction_goes_tier_by_tier_and_only_once(
     tiers: list[str] = []
     for passed_s in (36_030, 36_060, 57_600, 86_400, 86_460, 300_000):
         now = DAYS_AGO + passed_s
-        compact(home, clock=lambda at=now: at)
+        compact(home, clock=partial(float, now))
         assert raw(home) == before
         assert_whole(home)
         named = home.loads.read_bytes()
-        assert compact(home, clock=lambda at=now: at) == 0
+        assert compact(home, clock=partial(float, now)) == 0
         assert home.loads.read_bytes() == named
         files = [file for file in Manifest(home).files() if file.stream == "events"]
         tiers.append("".join(sorted(file.tier[0] for file in files)))
@@ -350,7 +351,7 @@ def test_replaced_files_stay_for_their_readers(home: Home, project_path: Path) -
     named = {home.raw / file.path for file in Manifest(home).files()}
     assert all(path.is_file() for path in replaced)
     for later_s in (0, READER_GRACE_S - 1):
-        sweep(home, clock=lambda at=start + later_s: at)
+        sweep(home, clock=partial(float, start + later_s))
         assert all(path.is_file() for path in replaced)
     assert sweep(home, clock=lambda: start + READER_GRACE_S + 1) > 0
     assert {path for path in replaced if path.is_file()} == replaced & named
