@@ -21,7 +21,7 @@ __all__ = ["main"]
 DATA = Path(__file__).parent / "data"
 DLT = "dlt[duckdb]==1.31.0"
 ROUNDS = 3
-PEER_EVENTS = 200_000
+PEER_EVENTS = 500_000
 EVENTS = 1_000_000
 
 

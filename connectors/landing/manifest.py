@@ -94,7 +94,10 @@ class Manifest:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Put `data` in place of the file's content: all or nothing, on disk on return."""
+    new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in new:
+        sync_folder(folder.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with beside.open("wb") as file:
         file.write(data)

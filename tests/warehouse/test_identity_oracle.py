@@ -59,7 +59,12 @@ def tables(warehouse: Warehouse) -> Identities:
             )
             for left, left_value, right, right_value, moment, message_id, count in edges
         },
-        conflicts={Conflict(*row[:6], row[6].replace(tzinfo=UTC)) for row in conflicts},
+        conflicts={
+            Conflict(
+                rule, left, value, right, other, message_id, at.replace(tzinfo=UTC)
+            )
+            for rule, left, value, right, other, message_id, at in conflicts
+        },
     )
     # Nothing is there twice.
     assert len(found.nodes) == len(nodes)

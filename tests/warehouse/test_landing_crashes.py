@@ -172,7 +172,7 @@ def test_an_import_killed_at_any_step_is_finished_by_the_next(
 def test_the_inbox_loses_a_file_only_when_it_has_landed(
     home: Home, project_path: Path
 ) -> None:
-    give(home.inbox / "app", "a", "b")
+    give(home.inbox / "app", "a", "b", is_plain=True)
     (home.inbox / "app" / "c.ndjson.part").write_text(calls("c"))
     homes = stopped(home, project_path, "inbox")
     expected = shown(homes[-1])
