@@ -44,10 +44,14 @@ def main() -> None:
     try:
         app()
     except (ConfigError, SourceError) as error:
-        said.print(str(error), style="red", markup=False, highlight=False)
+        said.print(
+            str(error), style="red", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(2)
     except LoomlineError as error:
-        said.print(str(error), style="red", markup=False, highlight=False)
+        said.print(
+            str(error), style="red", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(1)
 
 
@@ -262,4 +266,4 @@ def _progress(found: list[Any]) -> Iterator[Callable[[Any, int], None]]:
 
 
 def _say(message: str) -> None:
-    said.print(message, markup=False, highlight=False)
+    said.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,121 @@
+"""Runs that meet something in their way: an outage, a limit, an open file, the past."""
+
+import json
+import subprocess
+from dataclasses import dataclass, replace
+
+import duckdb
+import pytest
+
+from orchestration.sandbox import Sandbox
+
+from .conftest import Checkout
+
+SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+AT = "2026-05-02T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class Sending(Checkout):
+    """A checkout whose webhook goes to `url`."""
+
+    url: str = "http://127.0.0.1:9/"
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {
+            "CRM_WEBHOOK_SECRET": SECRET,
+            "CRM_WEBHOOK_URL": self.url,
+        }
+
+
+@pytest.fixture
+def sending(checkout: Checkout) -> Sending:
+    events = checkout.path / "events.ndjson"
+    lines = [
+        {
+            "type": "track",
+            "event": "Cart Updated",
+            "messageId": f"m{number}",
+            "userId": f"u{number}",
+            "timestamp": "2026-05-01T12:00:00Z",
+            "receivedAt": "2026-05-01T12:00:00Z",
+        }
+        for number in range(3)
+    ]
+    events.write_text("\n".join(map(json.dumps, lines)))
+    checkout.loomline("import", str(events), "--source", "web")
+    return Sending(checkout.path)
+
+
+def syncs(checkout: Checkout) -> list[tuple[int, ...]]:
+    """eligible, unchanged, added, pending of each run at the webhook, in order."""
+    path = checkout.path / "data" / "warehouse.duckdb"
+    with duckdb.connect(str(path), read_only=True) as warehouse:
+        return warehouse.sql(
+            "select eligible, unchanged, added, pending from raw.runs "
+            "where destination = 'crm_webhook' and audience = 'aud_cart_abandoners' "
+            "order by load_seq"
+        ).fetchall()
+
+
+def test_what_an_outage_left_is_delivered_once_and_counted(sending: Sending) -> None:
+    down = sending.run(
+        [str(sending.bin / "loomline"), "run", "--as-of", AT, "--json"], code=1
+    )
+    assert "waiting" in down.stderr
+    with Sandbox(sending.path / "box", SECRET) as box:
+        up = replace(sending, url=box.url + "/")
+        up.loomline("run", "--as-of", AT)
+        up.loomline("run", "--as-of", AT)
+        assert box.audiences() == {"aud_cart_abandoners": 3}
+        assert box.deliveries()["count"] == 1
+    assert syncs(sending) == [
+        (3, 0, 0, 3),
+        (3, 0, 3, 0),
+        (3, 3, 0, 0),
+    ]
+
+
+def test_a_change_beyond_the_limit_waits(sending: Sending) -> None:
+    folder = sending.path / "orchestration" / "defs" / "destinations" / "crm_webhook"
+    settings = folder / "defs.yaml"
+    text = settings.read_text()
+    with Sandbox(sending.path / "box", SECRET) as box:
+        up = replace(sending, url=box.url + "/")
+        settings.write_text(text + "limits: {max_change_rows: 2}\n")
+        done = up.run([str(up.bin / "loomline"), "run", "--as-of", AT], code=1)
+        assert "max_change_rows is 2" in done.stderr
+        assert box.audiences() == {}
+        settings.write_text(text + "limits: {max_change_rows: 3}\n")
+        up.loomline("run", "--as-of", AT)
+        assert box.audiences() == {"aud_cart_abandoners": 3}
+
+
+def test_an_open_file_the_past_and_other_rules(sending: Sending) -> None:
+    sending.loomline("run", "--no-push", "--as-of", AT)
+    holder = subprocess.Popen(
+        [
+            str(sending.bin / "python"),
+            "-c",
+            "import duckdb, sys, time; "
+            "held = duckdb.connect(sys.argv[1]); print('held', flush=True); "
+            "time.sleep(6)",
+            str(sending.path / "data" / "warehouse.duckdb"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    run = [str(sending.bin / "loomline"), "run", "--no-push", "--as-of"]
+    waited = sending.run([*run, AT])
+    assert f"(PID {holder.pid}) to close" in waited.stderr
+    assert holder.wait() == 0
+
+    refused = sending.run([*run, "2026-05-01T00:00:00Z"], code=2)
+    assert "before the last evaluation" in refused.stderr
+
+    blocked = sending.path / "seeds" / "blocked_identifiers.csv"
+    blocked.write_text(blocked.read_text() + "*,nobody,exact\n")
+    assert "identity rules have changed" in sending.run([*run, AT]).stderr
+    assert "identity rules have changed" not in sending.run([*run, AT]).stderr
