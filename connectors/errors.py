@@ -2,6 +2,7 @@
 
     LoomlineError
     ├── ConfigError              a file or a variable must be corrected by somebody
+    ├── LandingError             landing stopped half-way; doing it again goes on
     ├── SourceError              what should be read is missing or not recognised
     └── DeliveryError            a destination did not confirm a batch
         ├── Retryable            the same batch may be sent again
@@ -20,6 +21,7 @@ from typing import Literal
 __all__ = [
     "ConfigError",
     "DeliveryError",
+    "LandingError",
     "LoomlineError",
     "Permanent",
     "Rejected",
@@ -36,6 +38,10 @@ class LoomlineError(Exception):
 
 class ConfigError(LoomlineError):
     """A configuration cannot be used; the message lists every fault."""
+
+
+class LandingError(LoomlineError):
+    """Landing stopped half-way; nothing is lost, and doing it again goes on."""
 
 
 class DeliveryError(LoomlineError):

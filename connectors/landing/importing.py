@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
+from connectors.errors import LandingError
 from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.landing.home import Home
@@ -90,6 +92,9 @@ def import_units(
 
     `on_progress` is told the unit and how many of its bytes were read so far. Memory
     is bounded by the chunks under way, two per worker, whatever the files' size.
+
+    Raises:
+        LandingError: a worker process was killed; importing again goes on from there.
     """
     units = list(units)
     workers = workers or os.cpu_count() or 1
@@ -187,6 +192,11 @@ def _in_processes(jobs: Iterator[_Job], project: Path, workers: int) -> Iterator
                 finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield future.result()
+        except BrokenProcessPool as error:
+            raise LandingError(
+                "A worker process was killed, most likely for want of memory. What has "
+                "landed stays; import the same files again to go on from there."
+            ) from error
         finally:
             for future in under_way:
                 future.cancel()
