@@ -28,6 +28,7 @@ __all__ = [
     "Push",
     "Recovered",
     "Sync",
+    "beyond_limits",
     "deliver_changes",
     "deliver_pending",
     "read_syncs",
@@ -150,8 +151,9 @@ def deliver_changes(
     used = {sync.destination for sync in syncs if sync.changes}
     missing = missing_secrets({name: destinations[name] for name in used}, os.environ)
     if missing:
+        variables = sorted({variable for _, _, variable in missing})
         raise ConfigError(
-            f"Set {', '.join(missing)}: the destinations {', '.join(sorted(used))} "
+            f"Set {', '.join(variables)}: the destinations {', '.join(sorted(used))} "
             "need them. Nothing was sent."
         )
     outbox = Outbox(home.control)
@@ -191,7 +193,7 @@ def _push(
     push = Push(sync, unchanged=sync.sendable - to_show)
     if not sync.changes:
         return push
-    push.held_back = _beyond_limits(sync, destinations[sync.destination])
+    push.held_back = beyond_limits(sync, destinations[sync.destination])
     if outbox.pending(sync.destination):
         push.held_back = "earlier batches are not confirmed yet"
     if push.held_back:
@@ -218,7 +220,7 @@ def _push(
     return push
 
 
-def _beyond_limits(sync: Sync, settings: Settings) -> str | None:
+def beyond_limits(sync: Sync, settings: Settings) -> str | None:
     """Why this many changes wait; the first push to an empty list has no ratio."""
     limits = settings.limits
     rows = len(sync.changes)

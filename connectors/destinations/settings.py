@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
 import httpx
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors import destinations
+from connectors.config_files import ConfigFile
 from connectors.destinations.protocol import Destination
 from connectors.errors import ConfigError
 
@@ -128,19 +128,23 @@ def open_destination(
 
 def missing_secrets(
     settings_by_name: Mapping[str, Settings], env: Mapping[str, str]
-) -> list[str]:
-    """Variables these destinations need that are unset or empty, sorted."""
-    needed: set[str] = set()
-    for settings in settings_by_name.values():
+) -> list[tuple[str, str, str]]:
+    """What these destinations need and is unset or empty: (destination, key, variable).
+
+    A variable is named by a key that ends in `_env`, or in a text as `${VARIABLE}`.
+    """
+    needed: list[tuple[str, str, str]] = []
+    for name, settings in settings_by_name.items():
         for key, value in settings:
             if isinstance(value, str) and key.endswith("_env"):
-                needed.add(value)
+                needed.append((name, key, value))
             elif isinstance(value, str):
-                references = _REFERENCE.findall(value)
-                needed.update(
-                    variable for variable, default in references if not default
+                needed += (
+                    (name, key, variable)
+                    for variable, default in _REFERENCE.findall(value)
+                    if not default
                 )
-    return sorted(variable for variable in needed if not env.get(variable))
+    return [found for found in needed if not env.get(found[2])]
 
 
 def expand(name: str, text: str, env: Mapping[str, str]) -> str:
@@ -179,34 +183,33 @@ def _read(place: Path) -> Settings | list[str]:
         return [
             f"{place}: a destination's name is lower case letters, digits, _ and -."
         ]
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return [f"{file}: missing; every folder here is a destination."]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f", line {mark.line + 1}"
-        return [f"{file}{line}: not readable as YAML ({type(error).__name__})."]
-    if not isinstance(content, dict):
-        return [f"{file}: must hold keys, the first being `kind`."]
-    name = content.get("kind")
+    try:
+        read = ConfigFile(file)
+    except ConfigError as error:
+        return [str(error)]
+    if not isinstance(read.content, dict):
+        return [f"{read.place()}: must hold keys, the first being `kind`."]
+    name = read.content.get("kind")
     kind = _kind(name) if isinstance(name, str) else None
     if kind is None:
-        return [_unknown_kind(file)]
+        return [_unknown_kind(read.place("kind"))]
     try:
-        return cast(Settings, kind.Settings.model_validate(content))
+        return cast(Settings, kind.Settings.model_validate(read.content))
     except ValidationError as error:
-        return [*_faults(file, kind.Settings, error)]
+        return [*_faults(read, kind.Settings, error)]
 
 
 def _faults(
-    file: Path, model: type[BaseModel], error: ValidationError
+    file: ConfigFile, model: type[BaseModel], error: ValidationError
 ) -> Iterator[str]:
     for fault in error.errors(include_input=False, include_url=False):
         key = ".".join(str(part) for part in fault["loc"]) or "the file"
+        place = file.place(*fault["loc"])
         if fault["type"] == "extra_forbidden":
             holder: Any = Limits if fault["loc"][0] == "limits" else model
             allowed = ", ".join(sorted(holder.model_fields))
-            yield f"{file}: `{key}` is not a key here; allowed are: {allowed}."
+            yield f"{place}: `{key}` is not a key here; allowed are: {allowed}."
         else:
-            yield f"{file}: `{key}`: {fault['msg']}."
+            yield f"{place}: `{key}`: {fault['msg']}."

@@ -74,20 +74,20 @@ def test_all_faults_of_all_files_come_together(tmp_path: Path) -> None:
     message = str(caught.value)
     assert len(message.splitlines()) == 14
     for part in (
-        "a/defs.yaml: `bathc_rows` is not a key here; allowed are: batch_rows, ",
-        "a/defs.yaml: `timeout_s`: Input should be greater than 0",
-        "b/defs.yaml: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
-        "c/defs.yaml: `kind` must be one of: file, webhook",
-        "d/defs.yaml: `kind` must be one of: file, webhook",
-        "e/defs.yaml: must hold keys",
+        "a/defs.yaml, line 4: `bathc_rows` is not a key here; allowed are: batch",
+        "a/defs.yaml, line 5: `timeout_s`: Input should be greater than 0",
+        "b/defs.yaml, line 3: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
+        "c/defs.yaml, line 1: `kind` must be one of: file, webhook",
+        "d/defs.yaml, line 1: `kind` must be one of: file, webhook",
+        "e/defs.yaml, line 1: must hold keys",
         "f/defs.yaml, line 2: not readable as YAML",
-        "g/defs.yaml: `url`: Value error, plain http",
-        "g/defs.yaml: `secret_env`: String should match",
-        "h/defs.yaml: `limits.max_rows` is not a key here; allowed are: max_change",
-        "i/defs.yaml: `kind` must be one of",
+        "g/defs.yaml, line 2: `url`: Value error, plain http",
+        "g/defs.yaml, line 3: `secret_env`: String should match",
+        "h/defs.yaml, line 4: `limits.max_rows` is not a key here; allowed are: max",
+        "i/defs.yaml, line 1: `kind` must be one of",
         "J: a destination's name",
         "l/defs.yaml: missing",
-        "k/defs.yaml: `secret` is not a key here",
+        "k/defs.yaml, line 4: `secret` is not a key here",
     ):
         assert part in message
     assert SECRET not in message
@@ -108,8 +108,12 @@ def test_missing_variables_are_named_together(tmp_path: Path) -> None:
             other=FILE.replace("${LOOMLINE_HOME}", "${BUCKET:-/tmp}"),
         )
     )
-    assert missing_secrets(found, {}) == ["CRM_SECRET", "LOOMLINE_HOME"]
-    assert missing_secrets(found, {"CRM_SECRET": ""}) == ["CRM_SECRET", "LOOMLINE_HOME"]
+    missing = [
+        ("crm", "secret_env", "CRM_SECRET"),
+        ("drop", "url", "LOOMLINE_HOME"),
+    ]
+    assert missing_secrets(found, {}) == missing
+    assert missing_secrets(found, {"CRM_SECRET": ""}) == missing
     assert missing_secrets(found, {"CRM_SECRET": "x", "LOOMLINE_HOME": "y"}) == []
     assert missing_secrets({"other": found["other"]}, {}) == []
 
