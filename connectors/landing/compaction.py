@@ -99,6 +99,8 @@ def _merge(
     beside = target.with_name(f".{target.name}.part")
     with duckdb.connect(config={"threads": threads}) as engine:
         engine.execute("set memory_limit = '512MB'")
+        # Not below the working directory, where it would spill by itself.
+        engine.execute(f"set temp_directory = {_quoted(str(home.raw / '.spill'))}")
         engine.execute(
             "create table loads as select unnest(?) as path, unnest(?) as seq",
             [

@@ -82,6 +82,7 @@ def read(files: Sequence[Path]) -> Iterator[bytes]:
         if _table(file) not in _STATE_TABLES
     }
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+        connection.execute("set temp_directory = ?", [folder])
         connection.execute("set temp_directory = $1", [folder])
         connection.execute("set memory_limit = '1GB'")
         connection.execute("set threads = 1")  # rows in the order of the file
