@@ -9,7 +9,7 @@
 {% macro audience(all_of=none, any_of=none, none_of=none) -%}
     select profiles.profile_id
     from {{ ref('profiles') }} as profiles
-    where {{ _matches(_group(all_of, any_of, none_of)) }}
+    where {{ meets(grouped(all_of, any_of, none_of)) }}
 {%- endmacro %}
 
 {#- All conditions hold. May be nested in `audience` and in the two below. -#}
@@ -53,7 +53,7 @@
             and events.timestamp >= {{ days_before(run_instant(), within_days) }}
             {%- endif %}
             {%- for property, wanted in (where or {}).items() %}
-            and {{ _compare(json_member('events.properties', property), wanted) }}
+            and {{ compared(json_member('events.properties', property), wanted) }}
             {%- endfor %}
         group by events.profile_id
         having count(*) >= {{ at_least }}
@@ -100,7 +100,7 @@
     {%- set sql -%}
         select people.profile_id
         from {{ ref('profiles') }} as people
-        where {{ _compare(value, given) }}
+        where {{ compared(value, given) }}
     {%- endset -%}
     {{ return({'kind': 'in', 'sql': sql}) }}
 {%- endmacro %}
@@ -124,7 +124,7 @@
             and members.group_id = {{ literal(group_id) }}
             {%- endif %}
             {%- for name, wanted in (traits or {}).items() %}
-            and {{ _compare(json_member('groups.traits', name), wanted) }}
+            and {{ compared(json_member('groups.traits', name), wanted) }}
             {%- endfor %}
     {%- endset -%}
     {{ return({'kind': 'in', 'sql': sql}) }}
@@ -153,7 +153,7 @@
 {%- endmacro %}
 
 
-{% macro _group(all_of, any_of, none_of) -%}
+{% macro grouped(all_of, any_of, none_of) -%}
     {%- set parts = [] -%}
     {%- for kind, conditions in [('and', all_of), ('or', any_of), ('nor', none_of)] -%}
         {%- if conditions -%}
@@ -168,7 +168,7 @@
     {{ return({'kind': 'and', 'conditions': parts}) }}
 {%- endmacro %}
 
-{% macro _matches(condition) -%}
+{% macro meets(condition) -%}
     {%- if condition.kind == 'in' -%}
         profiles.profile_id in (
         {{ condition.sql }}
@@ -177,14 +177,14 @@
         {%- set word = 'and' if condition.kind == 'and' else 'or' -%}
         {{ 'not ' if condition.kind == 'nor' }}(
         {%- for inner in condition.conditions -%}
-            {{ '\n' ~ word ~ ' ' if not loop.first }}{{ _matches(inner) }}
+            {{ '\n' ~ word ~ ' ' if not loop.first }}{{ meets(inner) }}
         {%- endfor -%}
         )
     {%- endif -%}
 {%- endmacro %}
 
 {#- Text against a wanted value: exactly for texts, as numbers for numbers. -#}
-{% macro _compare(text, wanted) -%}
+{% macro compared(text, wanted) -%}
     {%- set tests = wanted if wanted is mapping else {'equals': wanted} -%}
     {%- for op, value in tests.items() -%}
         {{ ' and ' if not loop.first }}

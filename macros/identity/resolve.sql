@@ -10,8 +10,8 @@
     All of it is one transaction.
 -#}
 {% materialization resolved_identity, default %}
-    {#- SQLMesh's loader runs this too: there `identifier` is the physical name, and it
-        commits by itself. -#}
+    {#- SQLMesh's loader runs this too: there `identifier` is the physical name,
+        `is_first_insert` asks for a full refresh, and each statement commits itself. -#}
     {%- set name = identifier | default(model['alias']) -%}
     {%- set nodes = api.Relation.create(
         database=database, schema=schema, identifier=name, type='table'
@@ -26,15 +26,14 @@
     {% if existing is none %}
         {% do create_identity_tables(nodes) %}
     {% endif %}
-    {% set is_full = existing is none or should_full_refresh() %}
+    {% set is_first = is_first_insert | default(false) %}
+    {% set is_full = existing is none or should_full_refresh() or is_first %}
     {% do find_reach(links, types, nodes, is_full) %}
     {% do join_strong(types) %}
     {% do attach_weak() %}
     {% do name_profiles() %}
     {% do record_changes(nodes) %}
-    {% call statement('main') %}
-        {{ replace_reached(nodes, is_full) }}
-    {% endcall %}
+    {% do replace_reached(nodes, is_full) %}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {% if adapter.commit is defined %}{% do adapter.commit() %}{% endif %}
@@ -43,12 +42,20 @@
 {% endmaterialization %}
 
 
-{#- The table `<relation>__<name>` that belongs to a relation. -#}
+{#-
+    The table `<relation>__<name>` that belongs to a relation. SQLMesh keeps a relation
+    under a name of its own, which its adapter tells.
+-#}
 {% macro beside(relation, name) -%}
+    {%- set schema, identifier = relation.schema, relation.identifier -%}
+    {%- if adapter.resolve_identifier is defined -%}
+        {%- set schema = adapter.resolve_schema(relation) -%}
+        {%- set identifier = adapter.resolve_identifier(relation) -%}
+    {%- endif -%}
     {{ return(api.Relation.create(
         database=relation.database,
-        schema=relation.schema,
-        identifier=relation.identifier ~ '__' ~ name,
+        schema=schema,
+        identifier=identifier ~ '__' ~ name,
     )) }}
 {%- endmacro %}
 
@@ -599,42 +606,51 @@
 -#}
 {% macro replace_reached(nodes, is_full) %}
     {%- set conflicts = beside(nodes, 'conflicts') -%}
-    delete from {{ conflicts }}
-    {%- if not is_full %}
-    where
-        (left_type, left_value) in (
+    {#- One statement a call: SQLMesh would run the first of several and drop the rest. -#}
+    {% call statement() %}
+        delete from {{ conflicts }}
+        {%- if not is_full %}
+        where
+            (left_type, left_value) in (
+                select identifier_type, identifier_value from reached_nodes
+            )
+            or (right_type, right_value) in (
+                select identifier_type, identifier_value from reached_nodes
+            )
+        {%- endif %}
+    {% endcall %}
+    {% call statement() %}
+        insert into {{ conflicts }}
+        select
+            rule,
+            left_type,
+            left_value,
+            right_type,
+            right_value,
+            first_message_id,
+            first_received_at
+        from judged_links
+        where rule is not null
+    {% endcall %}
+    {% call statement() %}
+        delete from {{ nodes }}
+        {%- if not is_full %}
+        where (identifier_type, identifier_value) in (
             select identifier_type, identifier_value from reached_nodes
         )
-        or (right_type, right_value) in (
-            select identifier_type, identifier_value from reached_nodes
-        )
-    {%- endif %};
-    insert into {{ conflicts }}
-    select
-        rule,
-        left_type,
-        left_value,
-        right_type,
-        right_value,
-        first_message_id,
-        first_received_at
-    from judged_links
-    where rule is not null;
-    delete from {{ nodes }}
-    {%- if not is_full %}
-    where (identifier_type, identifier_value) in (
-        select identifier_type, identifier_value from reached_nodes
-    )
-    {%- endif %};
-    insert into {{ nodes }}
-    select
-        identifier_type,
-        identifier_value,
-        profile_id,
-        first_received_at,
-        first_message_id,
-        is_hub,
-        load_seq
-    from reached_nodes
-    inner join named using (n)
+        {%- endif %}
+    {% endcall %}
+    {% call statement('main') %}
+        insert into {{ nodes }}
+        select
+            identifier_type,
+            identifier_value,
+            profile_id,
+            first_received_at,
+            first_message_id,
+            is_hub,
+            load_seq
+        from reached_nodes
+        inner join named using (n)
+    {% endcall %}
 {% endmacro %}

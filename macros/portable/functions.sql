@@ -42,8 +42,10 @@
         {{ name }},
         {%- endfor %}
         name,
-        json_extract_string({{ column }}, '/' || replace(replace(name, '~', '~0'), '/', '~1'))
-            as value
+        {#- In brackets: SQLMesh writes `->>`, which binds as tightly as `||`. #}
+        json_extract_string(
+            {{ column }}, ('/' || replace(replace(name, '~', '~0'), '/', '~1'))
+        ) as value
     from (
         select *, unnest(json_keys({{ column }})) as name
         from {{ relation }}
@@ -74,6 +76,15 @@
 
 {% macro default__days_before(instant, days) -%}
     {{ instant }} - interval '{{ days }} days'
+{%- endmacro %}
+
+{#- Hours from one instant to another, with fractions. -#}
+{% macro hours_between(start, end) -%}
+    {{ return(adapter.dispatch('hours_between', 'loomline')(start, end)) }}
+{%- endmacro %}
+
+{% macro default__hours_between(start, end) -%}
+    date_diff('second', {{ start }}, {{ end }}) / 3600.0
 {%- endmacro %}
 
 {#- Text or a number from a model file as an SQL literal; nothing can break out of it. -#}

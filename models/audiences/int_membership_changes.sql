@@ -18,7 +18,8 @@ members as (
     select '{{ audience }}' as audience, profile_id from {{ ref(audience) }}
     union all
     {% endfor -%}
-    select cast(null as varchar), cast(null as varchar) where false
+    select cast(null as varchar) as audience, cast(null as varchar) as profile_id
+    where false
 
 ),
 
