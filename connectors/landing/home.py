@@ -37,6 +37,11 @@ class Home:
         return self.path / "warehouse.duckdb"
 
     @property
+    def published(self) -> Path:
+        """The versions that readers read, and `current`."""
+        return self.path / "published"
+
+    @property
     def control(self) -> Path:
         return self.path / "control.db"
 
