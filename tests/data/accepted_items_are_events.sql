@@ -1,4 +1,6 @@
 -- A source and hour in which other items were accepted than there are events.
+{{ config(meta={'dagster': {'ref': {'name': 'stg_events'}}}) }}
+
 with
 
 accepted as (

@@ -1,4 +1,6 @@
 -- A source and hour in which admitted is not accepted + duplicate + conflict.
+{{ config(meta={'dagster': {'ref': {'name': 'stg_dispositions'}}}) }}
+
 with
 
 admitted as (

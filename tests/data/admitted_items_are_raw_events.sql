@@ -1,4 +1,6 @@
 -- An item that was admitted more or less often than it is in the raw events.
+{{ config(meta={'dagster': {'ref': {'name': 'raw_events'}}}) }}
+
 with
 
 admitted as (

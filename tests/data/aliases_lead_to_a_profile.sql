@@ -1,4 +1,6 @@
 -- An alias whose old id is a profile of today, or that leads to another alias or nowhere.
+{{ config(meta={'dagster': {'ref': {'name': 'profile_aliases'}}}) }}
+
 with
 
 aliases as (

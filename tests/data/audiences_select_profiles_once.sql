@@ -1,10 +1,12 @@
--- A profile id that an audience selects twice, or that is null or no profile.
+-- A profile id that an audience evaluated now selects twice, or that is null or no
+-- profile.
+{{ config(meta={'dagster': {'ref': {'name': 'audience_members'}}}) }}
 {%- set audiences = audience_models() %}
 with
 
 members as (
 
-    {% for audience in audiences -%}
+    {% for audience in audiences if is_due(audience) -%}
     select '{{ audience }}' as audience, profile_id from {{ ref(audience) }}
     union all
     {% endfor -%}

@@ -1,5 +1,7 @@
 -- An identifier that should be at a destination and neither is there nor on its way, or
 -- that is there, should not be, and is not about to be removed.
+{{ config(meta={'dagster': {'ref': {'name': 'int_sync_changes'}}}) }}
+
 with
 
 desired as (

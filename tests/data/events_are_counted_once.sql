@@ -1,4 +1,6 @@
 -- An event that identifies somebody but is not one row of profile_events, or the reverse.
+{{ config(meta={'dagster': {'ref': {'name': 'profile_events'}}}) }}
+
 with
 
 identified as (

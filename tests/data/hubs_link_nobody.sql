@@ -1,4 +1,6 @@
 -- A link of a value with too many links that was not refused.
+{{ config(meta={'dagster': {'ref': {'name': 'identity_conflicts'}}}) }}
+
 with
 
 hubs as (

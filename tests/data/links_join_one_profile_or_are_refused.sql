@@ -1,4 +1,6 @@
 -- A link between two profiles that was not refused, or a refused link nothing shows.
+{{ config(meta={'dagster': {'ref': {'name': 'identity_edges'}}}) }}
+
 with
 
 edges as (

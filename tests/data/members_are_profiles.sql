@@ -1,4 +1,5 @@
 -- A member of an audience evaluated now whose id is no profile's.
+{{ config(meta={'dagster': {'ref': {'name': 'audience_members'}}}) }}
 {%- set audiences = audience_models() %}
 select *
 from {{ ref('audience_members') }}

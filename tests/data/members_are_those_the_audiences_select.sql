@@ -1,4 +1,5 @@
 -- Somebody an audience selects who is no member of it, or the reverse.
+{{ config(meta={'dagster': {'ref': {'name': 'audience_members'}}}) }}
 {%- set audiences = audience_models() %}
 with
 

@@ -1,4 +1,6 @@
 -- An audience whose members before the latest run + added - removed are not those now.
+{{ config(meta={'dagster': {'ref': {'name': 'audience_members'}}}) }}
+
 with
 
 changes as (

@@ -1,4 +1,6 @@
 -- An identifier in no or several profiles, or a profile without identifiers.
+{{ config(meta={'dagster': {'ref': {'name': 'identity_nodes'}}}) }}
+
 with
 
 nodes as (

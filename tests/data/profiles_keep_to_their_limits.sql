@@ -1,4 +1,6 @@
 -- A profile that holds more values of a kind than max_per_profile allows.
+{{ config(meta={'dagster': {'ref': {'name': 'identity_nodes'}}}) }}
+
 with
 
 held as (

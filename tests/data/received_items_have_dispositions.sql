@@ -1,4 +1,6 @@
 -- A source and hour in which the door counted other items than it disposed of.
+{{ config(meta={'dagster': {'ref': {'name': 'raw_receipts'}}}) }}
+
 with
 
 received as (

@@ -1,0 +1,125 @@
+"""SQLAlchemy on a DuckDB connection that somebody else opened and will close.
+
+Great Expectations speaks SQLAlchemy alone. DuckDB's SQL is close to PostgreSQL's, whose
+dialect writes it; what is told about tables comes from DuckDB's own functions.
+
+    engine = create_engine(URL, creator=lambda: connection, poolclass=StaticPool)
+
+Made for reading: transactions are left to DuckDB, one for each statement. A rollback
+when a connection goes back to its pool would take results that are not fetched yet.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from sqlalchemy import exc, types
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.base import PGDialect, PGIdentifierPreparer
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["URL", "Dialect"]
+
+URL = "duckdb+loomline://"
+registry.register("duckdb.loomline", __name__, "Dialect")
+
+
+class _Quoting(PGIdentifierPreparer):
+    def _requires_quotes(self, value: str) -> bool:
+        return True  # DuckDB's reserved words are not PostgreSQL's: `at` is one
+
+
+class Dialect(PGDialect):
+    """DuckDB: its types by their SQL names; nested types as NullType."""
+
+    name = "duckdb"
+    driver = "loomline"
+    preparer = _Quoting
+    supports_statement_cache = True
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        return duckdb
+
+    def initialize(self, connection: "Connection") -> None:
+        self.default_schema_name = "main"
+
+    def do_begin(self, *_: object) -> None: ...
+
+    def do_commit(self, *_: object) -> None: ...
+
+    def do_rollback(self, *_: object) -> None: ...
+
+    def get_schema_names(self, connection: "Connection", **_: Any) -> list[str]:
+        return _names(connection, "schema_name from duckdb_schemas()")
+
+    def get_table_names(
+        self, connection: "Connection", schema: str | None = None, **_: Any
+    ) -> list[str]:
+        return _names(connection, "table_name from duckdb_tables()", schema or "main")
+
+    def get_view_names(
+        self, connection: "Connection", schema: str | None = None, **_: Any
+    ) -> list[str]:
+        return _names(connection, "view_name from duckdb_views()", schema or "main")
+
+    def has_table(
+        self,
+        connection: "Connection",
+        table_name: str,
+        schema: str | None = None,
+        **_: Any,
+    ) -> bool:
+        return table_name in [
+            *self.get_table_names(connection, schema),
+            *self.get_view_names(connection, schema),
+        ]
+
+    def get_columns(
+        self,
+        connection: "Connection",
+        table_name: str,
+        schema: str | None = None,
+        **_: Any,
+    ) -> list[Any]:
+        rows = connection.exec_driver_sql(
+            "select column_name, data_type, is_nullable from duckdb_columns()"
+            " where database_name = current_database()"
+            " and schema_name = ? and table_name = ? order by column_index",
+            (schema or "main", table_name),
+        ).all()
+        if not rows:
+            raise exc.NoSuchTableError(table_name)
+        return [
+            {
+                "name": str(name),
+                "type": _type(str(data_type)),
+                "nullable": bool(is_nullable),
+                "default": None,
+            }
+            for name, data_type, is_nullable in rows
+        ]
+
+    def get_pk_constraint(self, *_: Any, **__: Any) -> Any:
+        return {"constrained_columns": [], "name": None}  # dbt makes none
+
+
+def _names(connection: "Connection", what: str, schema: str | None = None) -> list[str]:
+    """What a `duckdb_…()` function names, in this database alone."""
+    query = f"select {what} where database_name = current_database()"
+    if schema is None:
+        rows = connection.exec_driver_sql(query)
+    else:
+        rows = connection.exec_driver_sql(f"{query} and schema_name = ?", (schema,))
+    return sorted(str(name) for (name,) in rows)
+
+
+def _type(text: str) -> types.TypeEngine[Any]:
+    if text == "TIMESTAMP WITH TIME ZONE":
+        return types.TIMESTAMP(timezone=True)
+    found = getattr(types, text.partition("(")[0], None)
+    if not isinstance(found, type) or text.endswith("]"):
+        return types.NullType()
+    made = found()
+    return made if isinstance(made, types.TypeEngine) else types.NullType()

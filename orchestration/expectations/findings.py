@@ -1,0 +1,167 @@
+"""What may be told of a result of Great Expectations.
+
+Results hold values out of tables, and so do the messages of some errors. Told are
+counts, numbers, instants, and names of columns and types; all else by how much it is.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from great_expectations.core import ExpectationValidationResult
+from great_expectations.expectations.expectation import Expectation as Check
+
+from orchestration.expectations.suites import CUSTOM_SQL, Expectation, Outcome, Suite
+
+__all__ = ["outcome", "plain_number", "reason", "tellable"]
+
+_COUNTS = (
+    *("element_count", "missing_count", "missing_percent", "unexpected_count"),
+    *("unexpected_percent", "unexpected_percent_nonmissing"),
+    "unexpected_percent_total",
+)
+
+# What these observe is more than one number, but names and numbers all the same.
+_NAMES_OR_NUMBERS = re.compile(
+    r"expect_(table_columns_.*|column_type_.*|column_values_to_be_(of_type|in_type_list)"
+    r"|column_quantile_values_.*|table_row_count_to_equal_other_table)"
+)
+
+# What an error may say: these speak of the query, never of values.
+_SAFE_ERROR = re.compile(
+    r"(?:Binder|Catalog|Parser|IO|Connection) Error: [^\n]+"
+    r"|No provider found for [\w.]+"
+    r"|[^\n]* not (?:supported|implemented) for (?:SQL )?dialect [^\n]+"
+    r"|'[<>=]+' not supported between instances of [^\n]+"
+    r"|can't compare offset-naive and offset-aware datetimes"
+)
+
+
+def tellable(
+    check: Check, found: ExpectationValidationResult | str
+) -> ExpectationValidationResult:
+    """The result made new of what may be told; text is why there is none."""
+    observed: dict[str, Any] = {}
+    why = found if isinstance(found, str) else _raised(found)
+    if isinstance(found, ExpectationValidationResult):
+        observed = {key: _plain(found.result.get(key)) for key in _COUNTS}
+        value = found.result.get("observed_value")
+        if _NAMES_OR_NUMBERS.fullmatch(check.expectation_type):
+            observed["observed_value"] = json.loads(json.dumps(value, default=str))
+        else:
+            observed["observed_value"] = _plain(value)
+    return ExpectationValidationResult(
+        success=why is None and not isinstance(found, str) and bool(found.success),
+        expectation_config=check.configuration,
+        result={key: value for key, value in observed.items() if value is not None},
+        exception_info={
+            "raised_exception": why is not None,
+            "exception_message": why,
+            "exception_traceback": "",
+        },
+    )
+
+
+def outcome(
+    suite: Suite,
+    written: Expectation,
+    sentence: str,
+    told: ExpectationValidationResult,
+    names: Sequence[str] = (),
+) -> Outcome:
+    """The outcome of a tellable result; `sentence` says what is expected.
+
+    `names` are values that may be told of the rows which should not be there.
+    """
+    why = told.exception_info["exception_message"]
+    observed = "not evaluated" if why else _observed(written.type, told)
+    if why:
+        ending = f"not evaluated: {why}"
+    else:
+        against = " against it" if written.type == CUSTOM_SQL else ""
+        ending = f"found {observed}{against}"
+        if names:
+            observed = ", ".join(names)
+            ending += f": {observed}"
+    numbers = {
+        key: value
+        for key, value in told.result.items()
+        if isinstance(value, int | float | str)
+    }
+    return Outcome(
+        suite=suite.name,
+        name=written.name,
+        passed=bool(told.success),
+        severity=written.severity,
+        observed=observed,
+        message=f"{sentence}; {ending}.",
+        metadata={"table": suite.table, "type": written.type, **numbers},
+    )
+
+
+def _raised(found: ExpectationValidationResult) -> str | None:
+    """Why it could not be evaluated; None when it was."""
+    info = found.exception_info
+    # One for the expectation, or one for each number it needs.
+    each = [info] if "raised_exception" in info else list(info.values())
+    for one in each:
+        if one["raised_exception"]:
+            trace = str(one["exception_traceback"] or "").strip().splitlines()[-1:]
+            return reason("\n".join([str(one["exception_message"]), *trace]))
+    return None
+
+
+def reason(text: str) -> str:
+    """An error's own words when they can hold no value, else its kind."""
+    if said := _SAFE_ERROR.search(text):
+        return said[0].strip().rstrip(".")
+    kinds = re.findall(r"\b([A-Z]\w*(?:Error|Exception))\b", text)
+    kind = kinds[-1] if kinds else "an error"
+    return f"{kind}, whose text is not shown because it may quote values"
+
+
+def plain_number(value: Any) -> Any:
+    """A number as one would write it, so `1000` of `1000.0`; all else as it is."""
+    if isinstance(value, float | Decimal):
+        number = float(f"{value:.12g}")
+        return int(number) if number.is_integer() else number
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and instants; of anything else only how much it is."""
+    match value:
+        case None | int() | float() | Decimal():
+            return plain_number(value)
+        case datetime():
+            return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+        case date():
+            return value.isoformat()
+        case list() | tuple() | set() | dict():
+            return f"{len(value)} values, not shown"
+        case _ if hasattr(value, "item"):
+            return _plain(value.item())  # of numpy
+        case _:
+            return "a value that is not shown"
+
+
+def _observed(type_: str, told: ExpectationValidationResult) -> str:
+    found: Mapping[str, Any] = told.result
+    value = found.get("observed_value")
+    if type_ == "expect_column_to_exist":
+        return "the column" if told.success else "no such column"
+    if type_ == CUSTOM_SQL:
+        return f"{value} row{'' if value == 1 else 's'}"
+    if value is not None:
+        return value if isinstance(value, str) else json.dumps(value)
+    counts = [
+        f"{found[f'{what}_count']} {what}"
+        for what in ("unexpected", "missing")
+        if f"{what}_count" in found
+    ]
+    if "element_count" in found:
+        return f"{counts[0]} of {found['element_count']}"
+    return ", ".join(counts) or "no value"
