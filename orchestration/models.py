@@ -1,12 +1,15 @@
 """dbt inside this process: the manifest is read once and kept."""
 
+import contextlib
+import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -19,7 +22,10 @@ from orchestration.project import Project
 if TYPE_CHECKING:
     from dbt.contracts.graph import manifest as dbt_manifest
 
-__all__ = ["BUILD_FLAGS", "Models", "ModelsFailed"]
+__all__ = ["BUILD_FLAGS", "Models", "ModelsFailed", "open_when_free", "without_values"]
+
+ROW_ERROR = re.compile(r"(Conversion|Constraint|Invalid Input|Out of Range) Error")
+"""DuckDB's messages of these kinds quote values of a row, the others names in SQL."""
 
 BUILD_FLAGS = ("--exclude-resource-type", "unit_test")
 """Unit tests are for whoever changes a model, not for every run."""
@@ -27,6 +33,10 @@ BUILD_FLAGS = ("--exclude-resource-type", "unit_test")
 
 class ModelsFailed(LoomlineError):
     """A model or a test failed; what depends on it was not built."""
+
+    def __init__(self, message: str, nodes: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.nodes = nodes  # dbt's results, of what did well too
 
 
 @dataclass(slots=True)
@@ -44,12 +54,13 @@ class Models:
         at: datetime,
         select: str | None = None,
         full_refresh: bool = False,
-        only: tuple[str, ...] = (),
+        only: tuple[str, ...] | None = None,
+        has_tests: bool = True,
     ) -> list[Any]:
         """Run a dbt command (build, run, test, seed) and give its node results.
 
         `at` is the instant of evaluation; `only` names the audiences that are due,
-        none means all.
+        None means all.
 
         Raises:
             ModelsFailed: names every model and test that failed, with dbt's message.
@@ -57,6 +68,8 @@ class Models:
         arguments = [command]
         if command == "build":
             arguments += BUILD_FLAGS
+            if not has_tests:
+                arguments += ["--exclude-resource-type", "test"]
         if select:
             arguments += ["--select", *select.split()]
         if full_refresh:
@@ -72,20 +85,20 @@ class Models:
                 # dbt would hold the file, and the lock on it, as long as we live.
                 DuckDBConnectionManager.close_all_connections()
         if result.exception is not None:
-            raise ModelsFailed(str(result.exception)) from result.exception
+            raise ModelsFailed(without_values(str(result.exception))) from None
         nodes: list[Any] = list(result.result)
         if not result.success:
-            raise ModelsFailed(_failures(nodes))
+            raise ModelsFailed(_failures(nodes), nodes)
         return nodes
 
     @contextmanager
     def environment(
-        self, *, at: datetime, only: tuple[str, ...] = ()
+        self, *, at: datetime, only: tuple[str, ...] | None = None
     ) -> Iterator[None]:
         """What the models read of a run: instant, due audiences, last load."""
         values = {
             "LOOMLINE_NOW": at.isoformat(),
-            "LOOMLINE_ONLY": ",".join(only),
+            "LOOMLINE_ONLY": "" if only is None else ",".join(only) or "none",
             "LOOMLINE_LOADED": str(Manifest(self.project.home).newest()),
         }
         before = {name: os.environ.get(name) for name in values}
@@ -102,23 +115,64 @@ class Models:
     def wait_until_free(self) -> None:
         """Wait while another program has the warehouse file open; say which."""
         path = self.project.home.warehouse
-        has_said = False
-        while path.exists():
-            try:
-                duckdb.connect(str(path)).close()
-                return
-            except duckdb.IOException as error:
-                held = re.search(r"lock is held in (.+? \(PID \d+\))", str(error))
-                if held is None:
-                    raise ModelsFailed(f"{path} cannot be opened: {error}") from error
-                if not has_said:
-                    self.say(f"Waiting for {held[1]} to close {path}")
-                    has_said = True
-                time.sleep(0.5)
+        if path.exists():
+            open_when_free(path, self.say).close()
 
     def refresh_confirmed(self, *, at: datetime) -> None:
         """Bring what tells of deliveries up to date: it is read next."""
         self.run("run", at=at, select="raw_acks+ raw_runs+ raw_loads")
+
+    def definitions(self) -> bytes:
+        """The project as it was read for the last command, as dbt's manifest.json."""
+        self.parse()
+        assert self._manifest is not None
+        written = self._manifest.writable_manifest()
+        content = written.to_dict(omit_none=False, context={"artifact": True})
+        return msgspec.json.encode(content, enc_hook=str)
+
+    def modified(self, former: Path, *, downstream: bool = False) -> set[str]:
+        """Names of models and seeds that differ from a manifest.json in `former`.
+
+        `downstream`: with all that depends on them, dbt's `state:modified+`.
+
+        Raises:
+            ModelsFailed: dbt cannot compare them.
+        """
+        self.parse()
+        select = "state:modified+" if downstream else "state:modified"
+        arguments = ["ls", "--select", select, "--state", str(former)]
+        arguments += ["--resource-type", "model", "--resource-type", "seed"]
+        result = self._invoke([*arguments, "--output", "name"])
+        if not result.success:
+            raise ModelsFailed(without_values(str(result.exception))) from None
+        return set(result.result)
+
+    def manifest_path(self) -> Path:
+        """dbt's manifest.json, made anew when a file it comes from is newer.
+
+        Raises:
+            ModelsFailed: a file cannot be read as what it should be.
+        """
+        if self.is_outdated():
+            self._manifest = None
+            self.parse()
+        return self._manifest_path
+
+    def is_outdated(self) -> bool:
+        """Whether a file of the project is newer than dbt's manifest."""
+        if not self._manifest_path.exists():
+            return True
+        folder = self.project.path
+        files = [folder / "dbt_project.yml", folder / "profiles.yml"]
+        for name in ("models", "macros", "seeds", "tests/data", "orchestration/defs"):
+            files += [folder / name, *(folder / name).rglob("*")]
+        newest = max(file.stat().st_mtime for file in files)
+        return self._manifest_path.stat().st_mtime < newest
+
+    @property
+    def _manifest_path(self) -> Path:
+        target = os.environ.get("DBT_TARGET_PATH", "target")
+        return self.project.path / target / "manifest.json"
 
     def parse(self) -> None:
         """Read the project's files, once; also leaves dbt's manifest.json.
@@ -129,32 +183,65 @@ class Models:
         if self._manifest is None:
             result = self._invoke(["parse"])
             if not result.success:
-                raise ModelsFailed(str(result.exception)) from result.exception
+                raise ModelsFailed(without_values(str(result.exception))) from None
             self._manifest = result.result
 
     def _invoke(self, arguments: list[str]) -> Any:
         from dbt.cli.main import dbtRunner  # seconds to import: only when needed
 
         folder = str(self.project.path)
-        return dbtRunner(manifest=self._manifest).invoke(
-            [
-                "--quiet",
-                "--no-use-colors",
-                *arguments,
-                "--project-dir",
-                folder,
-                "--profiles-dir",
-                folder,
-                "--vars",
-                msgspec.json.encode(self.project.dbt_vars()).decode(),
-            ]
-        )
+        # However quiet it is told to be, dbt prints failures and lists on standard
+        # output, and logs them with the values an engine stumbled over: we tell them.
+        with contextlib.redirect_stdout(io.StringIO()):
+            return dbtRunner(manifest=self._manifest).invoke(
+                [
+                    *("--quiet", "--no-use-colors", "--log-level-file", "none"),
+                    *arguments,
+                    *("--project-dir", folder, "--profiles-dir", folder),
+                    "--vars",
+                    msgspec.json.encode(self.project.dbt_vars()).decode(),
+                ]
+            )
+
+
+def open_when_free(
+    path: Path, say: Callable[[str], None], *, read_only: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """The warehouse file; waits while another program has it open, saying which.
+
+    Raises:
+        ModelsFailed: it cannot be opened, and waiting would not help.
+    """
+    has_said = False
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=read_only)
+        except duckdb.IOException as error:
+            held = re.search(r"lock is held in (.+? \(PID \d+\))", str(error))
+            if held is None:
+                raise ModelsFailed(f"{path} cannot be opened: {error}") from error
+            if not has_said:
+                say(f"Waiting for {held[1]} to close {path}")
+                has_said = True
+            time.sleep(0.5)
+
+
+def without_values(message: str) -> str:
+    """A message of dbt without what it may quote of a row."""
+    if ROW_ERROR.search(message):
+        message = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", message)
+    return re.sub(r"[^\s'\"(<]+@[^\s'\")>]+", "…@…", message)
 
 
 def _failures(nodes: list[Any]) -> str:
     lines = [
-        f"{node.node.name}: {' '.join((node.message or node.status).split())}"
+        without_values(
+            f"{node.node.name}: {' '.join((node.message or node.status).split())}"
+        )
         for node in nodes
         if node.status in ("error", "fail", "runtime error")
     ]
-    return "\n".join(lines) or "dbt stopped without naming a model; see logs/dbt.log"
+    return "\n".join(lines) or (
+        "dbt stopped without naming a model; `dbt build "
+        '--vars "$(loomline dbt-vars)"` shows its own words.'
+    )

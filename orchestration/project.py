@@ -9,9 +9,16 @@ from typing import Any
 
 from dotenv import dotenv_values, load_dotenv
 
-from connectors.destinations.settings import Settings, load_destinations
+from connectors.config_files import ConfigFile
+from connectors.destinations.settings import (
+    Settings,
+    load_destinations,
+    missing_secrets,
+)
 from connectors.errors import ConfigError
 from connectors.landing.home import Home
+from orchestration.audiences import Audience, read_audiences
+from orchestration.expectations import load_suites
 
 __all__ = ["NO_TELEMETRY", "Project", "find_project_path", "instant"]
 
@@ -44,21 +51,33 @@ class Project:
         written = dotenv_values(path / ".env")
         load_dotenv(path / ".env")
         # The demo's instant is for the demo's home: with another one it would stop the
-        # clock of a real installation.
-        if os.environ.get("LOOMLINE_HOME") != written.get("LOOMLINE_HOME") and (
-            os.environ.get("LOOMLINE_NOW") == written.get("LOOMLINE_NOW")
-        ):
-            os.environ.pop("LOOMLINE_NOW", None)
+        # clock of a real installation. So is its record of runs.
+        if os.environ.get("LOOMLINE_HOME") != written.get("LOOMLINE_HOME"):
+            for name in ("LOOMLINE_NOW", "DAGSTER_HOME"):
+                if os.environ.get(name) == written.get(name):
+                    os.environ.pop(name, None)
         home = Path(os.environ.get("LOOMLINE_HOME") or "data")
         os.environ["LOOMLINE_HOME"] = str(path / home)
+        os.environ.setdefault("DAGSTER_HOME", str(path / home / "dagster"))
         for name, value in NO_TELEMETRY.items():
             os.environ.setdefault(name, value)
         return cls(path, Home.from_env())
 
-    def audiences(self) -> list[str]:
-        """Names of the audience models, `aud_…`."""
-        folder = self.path / "models" / "audiences"
-        return sorted(path.stem for path in folder.glob("**/aud_*.sql"))
+    @property
+    def defs(self) -> Path:
+        """Where destinations, checks and sources are configured."""
+        return self.path / "orchestration" / "defs"
+
+    def audiences(self) -> dict[str, Audience]:
+        """The audience models, `aud_…`, by name.
+
+        Raises:
+            ConfigError: every fault of every file, in one message.
+        """
+        audiences, faults = self._read_audiences(self.destinations())
+        if faults:
+            raise ConfigError("\n".join(faults))
+        return audiences
 
     def destinations(self) -> dict[str, Settings]:
         """The configured destinations by name.
@@ -66,12 +85,49 @@ class Project:
         Raises:
             ConfigError: every fault of every file, in one message.
         """
-        return load_destinations(self.path / "orchestration" / "defs" / "destinations")
+        return load_destinations(self.defs / "destinations")
+
+    def check(self, *, with_variables: bool = True) -> None:
+        """Look at every name, file and environment variable that a run will need.
+
+        Raises:
+            ConfigError: all faults together, one a line, with file and line.
+        """
+        faults: list[str] = []
+        destinations: dict[str, Settings] = {}
+        try:
+            destinations = self.destinations()
+        except ConfigError as error:
+            faults += str(error).splitlines()
+        named = destinations or dict.fromkeys(_folders(self.defs / "destinations"))
+        audiences, wrong = self._read_audiences(named)
+        faults += wrong
+        try:
+            load_suites(self.defs / "checks")
+        except ConfigError as error:
+            faults += str(error).splitlines()
+        used = {name for audience in audiences.values() for name in audience.sync_to}
+        if not with_variables:
+            used = set()
+        needed = {name: destinations[name] for name in used & {*destinations}}
+        for name, key, variable in missing_secrets(needed, os.environ):
+            file = ConfigFile(self.defs / "destinations" / name / "defs.yaml")
+            faults.append(
+                f"{file.place(key)}: set the variable {variable}; `make demo` writes "
+                "one for the demo into .env."
+            )
+        if faults:
+            raise ConfigError("\n".join(faults))
+
+    def _read_audiences(
+        self, destinations: Mapping[str, object]
+    ) -> tuple[dict[str, Audience], list[str]]:
+        return read_audiences(self.path / "models" / "audiences", destinations)
 
     def dbt_vars(self) -> dict[str, Any]:
         """What the models cannot find out themselves, as dbt variables."""
         return {
-            "audiences": self.audiences(),
+            "audiences": list(self._read_audiences({})[0]),
             "destinations": {
                 name: {
                     "identifiers": list(settings.identifiers),
@@ -81,6 +137,10 @@ class Project:
                 for name, settings in self.destinations().items()
             },
         }
+
+
+def _folders(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def find_project_path() -> Path:

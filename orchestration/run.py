@@ -1,20 +1,28 @@
-"""One run: land, build the models, push the differences."""
+"""One run of the pipeline and its steps: land, build, push, publish.
+
+The steps are what the assets do. A run holds `run.lock` from its first step to its
+last, so of two runs one waits; whoever comes after a run that was killed carries on.
+"""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import duckdb
 
-from connectors.errors import ConfigError
+from connectors.destinations.settings import Settings
+from connectors.errors import ConfigError, LoomlineError
 from connectors.landing.compaction import compact, sweep
 from connectors.landing.home import Home
 from connectors.landing.importing import Imported
 from connectors.landing.inbox import land_inbox
 from connectors.landing.locks import exclusive
+from connectors.landing.manifest import replace_file
 from connectors.landing.prepare import prepare
+from orchestration.built import Built, building, built_from
 from orchestration.delivery import (
     Push,
     Recovered,
@@ -23,20 +31,26 @@ from orchestration.delivery import (
     read_syncs,
 )
 from orchestration.models import Models
-from orchestration.rules import building
+from orchestration.published import Published, publish
 
-__all__ = ["RunResult", "run"]
+__all__ = ["ChecksFailed", "Run", "RunResult", "refuse_the_past", "running"]
 
 Say = Callable[[str], None]
 
 
+class ChecksFailed(LoomlineError):
+    """A check that stops pushes did not pass; destinations keep what they have."""
+
+
 @dataclass(slots=True)
 class RunResult:
-    """What a run did; `seconds` by stage: land, models, push."""
+    """What a run did; `seconds` by stage: land, models, checks, push, publish."""
 
     at: datetime
     imported: Imported = field(default_factory=Imported)
     pushes: list[Push] = field(default_factory=list)
+    published: Published | None = None
+    warnings: list[str] = field(default_factory=list)  # of checks that only warn
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -49,72 +63,150 @@ class RunResult:
             self.seconds[stage] = self.seconds.get(stage, 0) + spent
 
 
-def run(
+@dataclass(slots=True)
+class Run:
+    """A run under way; made by `running`."""
+
+    models: Models
+    result: RunResult
+    full_refresh: bool = False
+    say: Say = lambda message: None
+    _destinations: dict[str, Settings] = field(default_factory=dict)
+    _recovered: Recovered = field(default_factory=dict)
+    _settled: set[str] = field(default_factory=set)  # destinations
+    _is_current: bool = False  # the differences are those of this moment
+
+    @property
+    def home(self) -> Home:
+        return self.models.project.home
+
+    @property
+    def at(self) -> datetime:
+        """The instant of evaluation."""
+        return self.result.at
+
+    def land(self) -> Imported:
+        """Land what waits in the inbox, and compact what has landed."""
+        with self.result.timed("land"):
+            found = land_inbox(self.home, self.models.project.path, on_problem=self.say)
+            self.result.imported.add(found)
+            compact(self.home)
+        return found
+
+    def build(
+        self, select: str | None = None, only: tuple[str, ...] | None = None
+    ) -> list[Any]:
+        """Build and test the models, all or those selected, and give dbt's results.
+
+        `only` names the audiences that are due, None means all. When the identity rules
+        have changed everything is built anew, whatever was selected.
+
+        Raises:
+            ModelsFailed: a model or a test failed; its `nodes` are the results.
+            ConfigError: the instant is before the last evaluation.
+        """
+        with self.result.timed("models"):
+            self.models.wait_until_free()
+            refuse_the_past(self.home, self.at)
+            project = self.models.project
+            with building(project.path, self.home) as must_rebuild:
+                if must_rebuild:
+                    self.say("The identity rules have changed: building all anew.")
+                nodes = self.models.run(
+                    "build",
+                    at=self.at,
+                    select=None if must_rebuild else select,
+                    full_refresh=self.full_refresh or must_rebuild,
+                    only=only,
+                )
+            Built(self.home).remember(project.audiences(), only, self.at)
+            if select is None or must_rebuild:
+                replace_file(built_from(self.home), self.models.definitions())
+            sweep(self.home)
+        self._is_current = True
+        return nodes
+
+    def push(self, destination: str, audience: str | None) -> list[Push]:
+        """Bring one destination's list of an audience up to date.
+
+        Without an audience: the lists of those no longer synced there, which are
+        emptied. What an earlier run left unconfirmed at the destination is settled
+        first.
+
+        Raises:
+            ConfigError: a variable of the destination is missing; nothing was sent.
+        """
+        with self.result.timed("push"):
+            if not self._destinations:
+                self._destinations = self.models.project.destinations()
+            if destination not in self._settled:
+                settings = {destination: self._destinations[destination]}
+                recovered = deliver_pending(self.home, settings)
+                self._recovered |= recovered
+                self._settled.add(destination)
+                # What was confirmed since the models were built is no difference.
+                self._is_current &= not recovered
+            if not self._is_current:
+                self.models.refresh_confirmed(at=self.at)
+                self._is_current = True
+            self.models.wait_until_free()
+            syncs = [
+                sync
+                for sync in read_syncs(self.home)
+                if sync.destination == destination
+                and (sync.audience == audience if audience else not sync.is_listed)
+            ]
+            pushes = deliver_changes(
+                self.home,
+                self._destinations,
+                syncs,
+                at=self.at,
+                recovered=self._recovered,
+            )
+        self.result.pushes += pushes
+        return pushes
+
+    def publish(self) -> Published:
+        """Write down what was confirmed, then publish the tables for readers."""
+        with self.result.timed("models"):
+            self.models.refresh_confirmed(at=self.at)
+        with self.result.timed("publish"):
+            self.models.wait_until_free()
+            self.result.published = publish(self.home, at=self.at)
+        for view in self.result.published.unreadable:
+            self.say(f"{view} is not published: what it reads is no longer there.")
+        known = self.models.project.destinations()
+        for sync in read_syncs(self.home):
+            if sync.destination not in known and sync.held:
+                self.say(
+                    f"{sync.destination} is configured no longer, but still holds "
+                    f"{sync.held} of {sync.audience}."
+                )
+        return self.result.published
+
+
+@contextmanager
+def running(
     models: Models,
     *,
     at: datetime,
     full_refresh: bool = False,
-    push: bool = True,
-    only: tuple[str, ...] = (),
     say: Say = lambda message: None,
-) -> RunResult:
-    """Land what waits in the inbox, build and test the models, push what changed.
-
-    Holds `run.lock`: a second run waits. Stopped anywhere, the next one carries on.
-    Nothing is pushed when a model or a test failed.
-
-    Raises:
-        ModelsFailed: a model or a test failed.
-        ConfigError: a destination's variable is missing, so nothing was pushed, or
-            the instant is before the last evaluation, so nothing was done.
-    """
-    project = models.project
-    home = project.home
-    result = RunResult(at)
-    destinations = project.destinations()
+) -> Iterator[Run]:
+    """Hold `run.lock` for a run; wait while another one does, saying which."""
+    home = models.project.home
     prepare(home)
     waiting = "Waiting for another run to end: {}".format
     with exclusive(home.run_lock, on_wait=lambda who: say(waiting(who))):
-        with result.timed("land"):
-            result.imported = land_inbox(home, project.path, on_problem=say)
-            compact(home)
-        recovered: Recovered = {}
-        models.wait_until_free()
-        _refuse_the_past(home, at)
-        if push:
-            with result.timed("push"):
-                recovered = deliver_pending(home, destinations)
-        with result.timed("models"), building(project) as must_rebuild:
-            if must_rebuild:
-                say("The identity rules have changed: building everything anew.")
-            is_full = full_refresh or must_rebuild
-            models.run("build", at=at, full_refresh=is_full, only=only)
-        sweep(home)
-        if push:
-            with result.timed("push"):
-                syncs = read_syncs(home)
-                for sync in syncs:
-                    if sync.destination not in destinations:
-                        say(
-                            f"{sync.destination} is configured no longer, but still "
-                            f"holds {sync.held} of {sync.audience}."
-                        )
-                if only:
-                    syncs = [sync for sync in syncs if sync.audience in only]
-                result.pushes = deliver_changes(
-                    home, destinations, syncs, at=at, recovered=recovered
-                )
-            with result.timed("models"):
-                models.refresh_confirmed(at=at)
-    for one in result.pushes:
-        if one.held_back:
-            sync = one.sync
-            say(f"{sync.audience} → {sync.destination}: waiting; {one.held_back}")
-    return result
+        yield Run(models, RunResult(at), full_refresh, say)
 
 
-def _refuse_the_past(home: Home, at: datetime) -> None:
-    """Histories only grow: who left cannot have left before they entered."""
+def refuse_the_past(home: Home, at: datetime) -> None:
+    """Histories only grow: who left cannot have left before they entered.
+
+    Raises:
+        ConfigError: the instant is before the last evaluation.
+    """
     if not home.warehouse.exists():
         return
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:

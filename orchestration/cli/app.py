@@ -116,27 +116,35 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(help="Evaluate this audience alone; repeatable.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and run whenever something is due.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Land, build the models, push what changed: once."""
+    """Land, build and check the models, push what changed, publish: once."""
     from orchestration.cli.report import print_run, run_summary
-    from orchestration.models import Models
-    from orchestration.run import run as run_once
+    from orchestration.pipeline import Pipeline
 
+    if watch and (as_of or full_refresh or only or json):
+        raise ConfigError("--watch decides by the clock; it goes with --no-push only.")
     project = Project.find()
+    project.check(with_variables=not no_push)
+    at = instant(as_of)
     unknown = set(only or ()) - set(project.audiences())
     if unknown:
         raise ConfigError(
             f"No audience {', '.join(sorted(unknown))} in models/audiences; there are "
             f"{', '.join(project.audiences())}."
         )
-    result = run_once(
-        Models(project, say=_say),
-        at=instant(as_of),
+    pipeline = Pipeline(project, say=_say)
+    if watch:
+        pipeline.watch(push=not no_push, stop=_stopped())
+        return
+    result = pipeline.run(
+        at=at,
         full_refresh=full_refresh,
         push=not no_push,
-        only=tuple(only or ()),
-        say=_say,
+        only=tuple(only) if only else None,
     )
     if json:
         print_json(run_summary(result))
@@ -188,9 +196,7 @@ def sandbox(
             f"Set {secret_env} to a secret (whsec_ and 24 to 64 random bytes in "
             "base64), or run `make demo`, which writes one into .env."
         )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stopped()
     try:
         with Sandbox(project.home.path / "sandbox", secret, port) as receiver:
             _say(f"Receiving at {receiver.url}/ (stop with Ctrl-C)")
@@ -217,9 +223,7 @@ def dev(
         subprocess.Popen(command, cwd=project.path, start_new_session=True)
         for command in commands
     ]
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stopped()
     while not stop.wait(0.5) and all(child.poll() is None for child in children):
         pass
     for child in children:
@@ -234,6 +238,67 @@ def dev(
 def dbt_vars() -> None:
     """Print what plain `dbt` needs: dbt build --vars "$(loomline dbt-vars)"."""
     print_json(Project.find().dbt_vars())
+
+
+@app.command()
+def sql(
+    query: Annotated[
+        str | None,
+        typer.Argument(help="Default: standard input; on a terminal, a prompt."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Ask the published tables in SQL; never waits for a run."""
+    from orchestration.cli.sql import answer, ask, prompt
+
+    home = Project.find().home
+    if query is None and not sys.stdin.isatty():
+        query = sys.stdin.read()
+    if query is None and not json:
+        prompt(home, say=_say)
+    elif query is None or not query.strip():
+        raise ConfigError("No query given: loomline sql 'from profiles.profiles'.")
+    elif json:
+        print_json(answer(home, query, say=_say))
+    else:
+        ask(home, query, say=_say)
+
+
+@app.command()
+def diff(
+    base: Annotated[
+        str | None,
+        typer.Option(help="Compare with this commit instead of with production."),
+    ] = None,
+    as_of: AsOf = None,
+    markdown: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write a pull-request comment; - prints it."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say who would enter and leave which audience, before anything is run."""
+    from connectors.landing.manifest import replace_file
+    from orchestration.cli.diff import diff_markdown, diff_summary, print_diff
+    from orchestration.diff import diff as find_diff
+
+    if json and markdown == "-":
+        raise ConfigError("--json and --markdown - both want standard output.")
+    found = find_diff(Project.find(), at=instant(as_of), base=base, say=_say)
+    if markdown == "-":
+        sys.stdout.write(diff_markdown(found))
+        return
+    if markdown is not None:
+        try:
+            replace_file(Path(markdown).absolute(), diff_markdown(found).encode())
+        except OSError as error:
+            raise ConfigError(
+                f"{markdown} cannot be written: {error.strerror}."
+            ) from error
+    if json:
+        print_json(diff_summary(found))
+    else:
+        print_diff(found)
 
 
 def print_json(value: Any) -> None:
@@ -263,6 +328,14 @@ def _progress(found: list[Any]) -> Iterator[Callable[[Any, int], None]]:
             before[unit.label] = count
 
         yield consumed
+
+
+def _stopped() -> threading.Event:
+    """Set when somebody wants this process to end."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _say(message: str) -> None:

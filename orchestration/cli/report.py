@@ -53,6 +53,8 @@ def run_summary(result: RunResult) -> dict[str, Any]:
             }
             for push in result.pushes
         ],
+        "warnings": result.warnings,
+        "published": result.published.version if result.published else None,
         "seconds": {stage: round(spent, 2) for stage, spent in result.seconds.items()},
     }
 
@@ -60,6 +62,8 @@ def run_summary(result: RunResult) -> dict[str, Any]:
 def print_run(result: RunResult) -> None:
     console.print(_landed(result.imported))
     console.print(_pushed([result]))
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def print_demo(done: DemoResult) -> None:
@@ -91,9 +95,10 @@ def print_demo(done: DemoResult) -> None:
     next_steps = Table.grid(padding=(0, 2))
     for command, what in (
         ("loomline sandbox", f"what arrived: open http://127.0.0.1:{SANDBOX_PORT}/"),
-        ("models/audiences/aud_cart_abandoners.sql", "change it, then make demo again"),
+        ("models/audiences/aud_cart_abandoners.sql", "change it, then: loomline diff"),
+        ("make demo", "run again: only what changed is pushed"),
         ("make dev", "the flow in Dagster: open http://127.0.0.1:3000/"),
-        (str(done.home.warehouse), "every table, with any DuckDB client"),
+        ('loomline sql "from profiles.profiles"', "ask the published tables"),
     ):
         next_steps.add_row(command, what)
     console.print("Next (commands are in .venv/bin):")

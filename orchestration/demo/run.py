@@ -31,9 +31,10 @@ from connectors.sources.files import units
 from orchestration.demo.generator import AS_OF, generate
 from orchestration.demo.naive import last_user_wins, read_lines
 from orchestration.demo.truth import Score, Truth, score
-from orchestration.models import Models
+from orchestration.pipeline import Pipeline
 from orchestration.project import NO_TELEMETRY, Project
-from orchestration.run import RunResult, run
+from orchestration.records import prepare_records
+from orchestration.run import RunResult
 from orchestration.sandbox import Sandbox
 
 __all__ = ["SANDBOX_PORT", "DemoResult", "demo"]
@@ -109,7 +110,7 @@ def demo(
         with result.timed("generate"):
             generate(generated, events=events, seed=SEED, as_of=instants)
 
-    models = Models(project, say=say)
+    pipeline = Pipeline(project, say=say)
     runs: list[RunResult] = []
     imported = Imported()
     with _sandbox(home):
@@ -123,7 +124,7 @@ def demo(
                 path = generated / f"slice-{number}.ndjson.gz"
                 imported.add(_import(project, [path], SOURCE))
             if number == 2 or first_is_due:
-                runs.append(run(models, at=at, say=say))
+                runs.append(pipeline.run(at=at))
     for one in runs:
         for stage, spent in one.seconds.items():
             result.seconds[stage] = result.seconds.get(stage, 0) + spent
@@ -181,10 +182,7 @@ def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
     path.touch(mode=0o600)
     for name, value in values.items():
         set_key(path, name, value, quote_mode="never")
-    dagster = home.path / "dagster" / "dagster.yaml"
-    dagster.parent.mkdir(parents=True, exist_ok=True)
-    if not dagster.exists():
-        dagster.write_text("telemetry: {enabled: false}\n")
+    prepare_records(home.path / "dagster")
     os.environ.update(values)
 
 

@@ -14,6 +14,10 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 
+SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+AT = "2026-05-02T00:00:00Z"
+"""An instant half a day after what `sending` has landed."""
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -64,10 +68,46 @@ def _made_again(folder: str, names: list[str]) -> set[str]:
     } | ({"data"} if folder.endswith("benchmarks") else set())
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    path = tmp_path / "loomline"
+def clone(path: Path) -> Checkout:
+    """A checkout there."""
     shutil.copytree(PROJECT, path, ignore=_made_again)
     # The environment is the one the tests run in: nothing is installed twice.
     (path / ".venv").symlink_to(Path(sys.prefix))
     return Checkout(path)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return clone(tmp_path / "loomline")
+
+
+@dataclass(frozen=True)
+class Sending(Checkout):
+    """A checkout whose webhook goes to `url`."""
+
+    url: str = "http://127.0.0.1:9/"
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {
+            "CRM_WEBHOOK_SECRET": SECRET,
+            "CRM_WEBHOOK_URL": self.url,
+        }
+
+
+@pytest.fixture
+def sending(checkout: Checkout) -> Sending:
+    events = checkout.path / "events.ndjson"
+    lines = [
+        {
+            "type": "track",
+            "event": "Cart Updated",
+            "messageId": f"m{number}",
+            "userId": f"u{number}",
+            "timestamp": "2026-05-01T12:00:00Z",
+            "receivedAt": "2026-05-01T12:00:00Z",
+        }
+        for number in range(3)
+    ]
+    events.write_text("\n".join(map(json.dumps, lines)))
+    checkout.loomline("import", str(events), "--source", "web")
+    return Sending(checkout.path)

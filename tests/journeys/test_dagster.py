@@ -1,36 +1,213 @@
-"""What `dagster dev` shows, run once without its web server."""
+"""Dagster as its users know it: `dagster dev`, its API, and a run that is killed."""
 
-from .conftest import Checkout
-
-SCRIPT = """
 import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-import dagster as dg
+import httpx
 
-os.environ["LOOMLINE_NOW"] = "2026-01-01T00:00:00Z"  # before the events: no members
-from orchestration.definitions import defs
+from orchestration.sandbox import Sandbox
 
-graph = defs.resolve_asset_graph()
-keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
-assert {"landed_files", "raw/events", "profiles/profiles", "pushes"} <= keys, keys
-groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
-assert groups >= {
-    "landing", "staging", "identity", "profiles", "audiences", "destinations"
-}, groups
-upstream = graph.get(dg.AssetKey(["raw", "events"])).parent_keys
-assert dg.AssetKey("landed_files") in upstream, upstream
-job = defs.resolve_implicit_global_asset_job_def()
-with dg.DagsterInstance.ephemeral() as instance:
-    assert job.execute_in_process(instance=instance).success
+from .conftest import AT, SECRET, Checkout, Sending
+
+LAUNCH = """
+mutation($selector: JobOrPipelineSelector!) {
+  launchPipelineExecution(
+    executionParams: {selector: $selector, mode: "default", runConfigData: {}}
+  ) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+RUN = """
+query($id: ID!) {
+  runOrError(runId: $id) { ... on Run { status stats {
+    ... on RunStatsSnapshot { materializations stepsFailed }
+  } } }
+}
+"""
+PROCESS = """
+query($id: ID!) {
+  logsForRun(runId: $id) { ... on EventConnection { events {
+    ... on EngineEvent { message }
+  } } }
+}
+"""
+RETRIES = """
+query($id: String!) {
+  runsOrError(filter: {tags: [{key: "dagster/parent_run_id", value: $id}]}) {
+    ... on Runs { results { runId status } }
+  }
+}
 """
 
 
-def test_the_whole_flow_is_one_graph_and_runs(checkout: Checkout) -> None:
-    events = checkout.path / "tests" / "fixtures" / "files" / "segment_s3"
-    inbox = checkout.path / "data" / "inbox" / "web"
-    inbox.parent.mkdir(parents=True)
-    events.rename(inbox)
-    script = checkout.path / "script.py"
-    script.write_text(SCRIPT)
-    checkout.run([str(checkout.bin / "python"), str(script)])
-    assert checkout.json("land")["received"] == 0  # the run has emptied the inbox
+class Dagster:
+    """The API of a `dagster dev` that is running."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/graphql"
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        body = {"query": query, "variables": variables}
+        answer = httpx.post(self._url, json=body, timeout=60).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def launch(self, job: str) -> str:
+        selector = {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": "orchestration.definitions",
+            "pipelineName": job,
+        }
+        launched = self.ask(LAUNCH, selector=selector)["launchPipelineExecution"]
+        return str(launched["run"]["runId"])
+
+    def ended(self, run: str) -> Any:
+        """The run's status and counts, once it has ended."""
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            found = self.ask(RUN, id=run)["runOrError"]
+            if found["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
+                return found
+            time.sleep(0.5)
+        raise AssertionError(f"run {run} has not ended")
+
+    def process(self, run: str) -> int:
+        """The process that executes the run's steps, once there is one."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            events = self.ask(PROCESS, id=run)["logsForRun"]["events"]
+            said = " ".join(event.get("message", "") for event in events)
+            if found := re.search(r"Executing steps in process \(pid: (\d+)\)", said):
+                return int(found[1])
+            time.sleep(0.1)
+        raise AssertionError(f"run {run} has not started")
+
+    def retry_of(self, run: str) -> str:
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            found = self.ask(RETRIES, id=run)["runsOrError"]["results"]
+            if found:
+                return str(found[0]["runId"])
+            time.sleep(0.5)
+        raise AssertionError(f"run {run} was not retried")
+
+
+@contextmanager
+def dagster_dev(checkout: Checkout) -> Iterator[Dagster]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = (checkout.path / "dev.log").open("w")
+    process = subprocess.Popen(
+        [str(checkout.bin / "dagster"), "dev", "--port", str(port)],
+        cwd=checkout.path,
+        env=checkout.env(),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/server_info", timeout=5)
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, (checkout.path / "dev.log").read_text()
+                time.sleep(0.5)
+        yield Dagster(port)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+        log.close()
+
+
+class Developing(Sending):
+    """A checkout as `dagster dev` finds it after the demo: instant and records set."""
+
+    def env(self) -> dict[str, str]:
+        home = self.path / "data"
+        return super().env() | {
+            "LOOMLINE_NOW": AT,
+            "LOOMLINE_HOME": str(home),
+            "DAGSTER_HOME": str(home / "dagster"),
+        }
+
+
+def test_all_is_materialized_by_the_api_and_a_killed_run_is_retried(
+    sending: Sending,
+) -> None:
+    with Sandbox(sending.path / "box", SECRET) as box:
+        checkout = Developing(sending.path, url=box.url + "/")
+        checkout.loomline("run", "--no-push")  # also leaves a dagster.yaml
+        with dagster_dev(checkout) as dagster:
+            killed = dagster.launch("everything")
+            os.kill(dagster.process(killed), signal.SIGKILL)
+            assert dagster.ended(killed)["status"] == "FAILURE"
+            retry = dagster.ended(dagster.retry_of(killed))
+            assert retry["status"] == "SUCCESS"
+            assert box.audiences() == {"aud_cart_abandoners": 3}
+            count = box.deliveries()["count"]
+
+            again = dagster.ended(dagster.launch("everything"))
+            assert again["status"] == "SUCCESS"
+            assert again["stats"]["materializations"] > 60
+            assert box.deliveries()["count"] == count
+    runs = checkout.json(
+        "sql",
+        "select sum(added), sum(removed), sum(pending) from destinations.sync_runs",
+    )["rows"]
+    assert runs == [[6, 0, 0]]  # three people, at the webhook and as files
+
+
+def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
+    audience = checkout.path / "models" / "audiences" / "aud_churn_risk.yml"
+    audience.write_text(audience.read_text().replace("crm_webhook", "crm"))
+    place = checkout.path / "orchestration" / "defs"
+    check = place / "checks" / "landing" / "defs.yaml"
+    check.write_text(check.read_text().replace("warning", "loud", 1))
+    destination = place / "destinations" / "warehouse_drop" / "defs.yaml"
+    destination.write_text(destination.read_text() + "formta: csv\n")
+    loaded = checkout.run(
+        [sys.executable, "-c", "import orchestration.definitions"], code=1
+    )
+    ran = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
+    for said in (loaded.stderr, ran.stderr):
+        for told in (
+            r"aud_churn_risk\.yml, line 5: `sync_to` names crm, but",
+            r"landing/defs\.yaml, line \d+: `expectations\.1\.severity`",
+            r"warehouse_drop/defs\.yaml, line 7: `formta` is not a key here",
+        ):
+            assert re.search(told, said), told
+    assert "Traceback" not in ran.stderr
+    shutil.rmtree(checkout.path / "data", ignore_errors=True)
+
+
+def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
+    done = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
+    assert re.search(
+        r"crm_webhook/defs\.yaml, line 4: set the variable CRM_WEBHOOK_SECRET",
+        done.stderr,
+    )
+
+
+HEAVY = ("great_expectations", "sqlmesh", "dbt.cli.main", "pandas")
+
+
+def test_loading_imports_nothing_heavy(sending: Sending) -> None:
+    load = "import orchestration.definitions, sys; print(*sys.modules)"
+    sending.run([sys.executable, "-c", load])  # leaves dbt's manifest
+    modules = sending.run([sys.executable, "-c", load]).stdout.split()
+    assert "dagster_dbt" in modules
+    assert not {*HEAVY} & {*modules}

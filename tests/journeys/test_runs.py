@@ -1,50 +1,13 @@
 """Runs that meet something in their way: an outage, a limit, an open file, the past."""
 
-import json
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import duckdb
-import pytest
 
 from orchestration.sandbox import Sandbox
 
-from .conftest import Checkout
-
-SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-AT = "2026-05-02T00:00:00Z"
-
-
-@dataclass(frozen=True)
-class Sending(Checkout):
-    """A checkout whose webhook goes to `url`."""
-
-    url: str = "http://127.0.0.1:9/"
-
-    def env(self) -> dict[str, str]:
-        return super().env() | {
-            "CRM_WEBHOOK_SECRET": SECRET,
-            "CRM_WEBHOOK_URL": self.url,
-        }
-
-
-@pytest.fixture
-def sending(checkout: Checkout) -> Sending:
-    events = checkout.path / "events.ndjson"
-    lines = [
-        {
-            "type": "track",
-            "event": "Cart Updated",
-            "messageId": f"m{number}",
-            "userId": f"u{number}",
-            "timestamp": "2026-05-01T12:00:00Z",
-            "receivedAt": "2026-05-01T12:00:00Z",
-        }
-        for number in range(3)
-    ]
-    events.write_text("\n".join(map(json.dumps, lines)))
-    checkout.loomline("import", str(events), "--source", "web")
-    return Sending(checkout.path)
+from .conftest import AT, SECRET, Checkout, Sending
 
 
 def syncs(checkout: Checkout) -> list[tuple[int, ...]]:

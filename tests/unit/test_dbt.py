@@ -535,7 +535,7 @@ def change(models: Models, statement: str) -> None:
 
 def evaluate(models: Models, at: datetime, *only: str) -> None:
     selected = "resource_type:model,path:models/audiences"
-    run(models, "run", at=at, select=selected, only=only)
+    run(models, "run", at=at, select=selected, only=only or None)
 
 
 def memberships(models: Models, audience: str) -> list[Membership]:

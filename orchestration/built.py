@@ -1,0 +1,133 @@
+"""What the warehouse was last built from: rules, loads, and which audiences when.
+
+Rows that were resolved by other rules cannot be mended by looking at what is new: when
+a seed, a model or a macro that decides who is who has changed, all is built anew.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from connectors.landing.home import Home
+from connectors.landing.manifest import Manifest
+from orchestration.audiences import Audience, Refresh
+
+__all__ = ["Built", "building", "built_from", "waiting_files"]
+
+OWN_STREAMS = {"acks", "runs"}
+"""Written by runs themselves; nothing new to run for."""
+
+
+class Built:
+    """What `control.db` remembers of the last builds."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def remember(
+        self,
+        audiences: dict[str, Audience],
+        only: tuple[str, ...] | None,
+        at: datetime,
+    ) -> None:
+        """A build has ended well; `only` names the audiences it evaluated, None all."""
+        self.write("loaded", str(self._newest()))
+        names = set(audiences if only is None else only)
+        for refresh in {audience.refresh for audience in audiences.values()}:
+            due = {a.name for a in audiences.values() if a.refresh == refresh}
+            if due <= names:
+                self.write(refresh, at.isoformat())
+
+    def has_news(self) -> bool:
+        """Whether anything has landed, or waits in the inbox, since the last build."""
+        waiting = waiting_files(self._home)
+        return any(waiting) or self._newest() > int(self.read("loaded") or 0)
+
+    def due(self, audiences: dict[str, Audience], at: datetime) -> tuple[str, ...]:
+        """Audiences whose time has come: hourly and daily ones by the clock, in UTC."""
+        is_due = {
+            "continuous": True,
+            "hourly": self._is_older("hourly", _hour(at)),
+            "daily": self._is_older("daily", _hour(at).replace(hour=0)),
+        }
+        return tuple(
+            name for name, audience in audiences.items() if is_due[audience.refresh]
+        )
+
+    def read(self, name: str) -> str | None:
+        with self._control() as control:
+            row = control.execute("select value from built where name = ?", (name,))
+            found: tuple[str] | None = row.fetchone()
+        return found[0] if found else None
+
+    def write(self, name: str, value: str) -> None:
+        with self._control() as control:
+            control.execute("insert or replace into built values (?, ?)", (name, value))
+            control.commit()
+
+    def _newest(self) -> int:
+        files = Manifest(self._home).files()
+        return max(
+            (f.load_seq for f in files if f.stream not in OWN_STREAMS), default=0
+        )
+
+    def _is_older(self, refresh: Refresh, start: datetime) -> bool:
+        last = self.read(refresh)
+        return last is None or datetime.fromisoformat(last) < start
+
+    @contextmanager
+    def _control(self) -> Iterator[sqlite3.Connection]:
+        self._home.control.touch(mode=0o600)  # the outbox beside holds addresses
+        control = sqlite3.connect(self._home.control, timeout=30)
+        try:
+            control.execute(
+                "create table if not exists built (name text primary key, value text)"
+            )
+            yield control
+        finally:
+            control.close()
+
+
+def waiting_files(home: Home) -> Iterator[Path]:
+    """What waits in the inbox for the next run to land it."""
+    for path in home.inbox.glob("*/**/*"):
+        if path.is_file() and path.suffix != ".part" and path.name[0] != ".":
+            yield path
+
+
+def built_from(home: Home) -> Path:
+    """dbt's manifest.json of the last build that was a whole one."""
+    return home.path / "built" / "manifest.json"
+
+
+@contextmanager
+def building(project_path: Path, home: Home) -> Iterator[bool]:
+    """Around a build: whether it has to be a full one.
+
+    The answer stays yes until a build has ended well.
+    """
+    built = Built(home)
+    rules = _rules(project_path)
+    former = built.read("identity")
+    is_first = former is None and not home.warehouse.exists()
+    must_rebuild = former != rules and not is_first
+    built.write("identity", f"unfinished {rules}" if must_rebuild else rules)
+    yield must_rebuild
+    built.write("identity", rules)
+
+
+def _rules(project_path: Path) -> str:
+    files = sorted(
+        file
+        for folder in ("seeds", "models/identity", "macros/identity")
+        for file in (project_path / folder).rglob("*")
+        if file.suffix in (".csv", ".sql") and file.stem != "identity_health"
+    )
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _hour(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -1,0 +1,279 @@
+"""`loomline sql`: questions to the published snapshot, once or at a prompt."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from connectors.errors import LoomlineError
+from connectors.landing.home import Home
+from orchestration.published import Snapshot, open_snapshot, read_snapshot
+
+__all__ = ["QueryFailed", "answer", "ask", "prompt"]
+
+Say = Callable[[str], None]
+
+SHOWN_ROWS = 50
+"""Rows a terminal shows of an answer; a pipe and --json give all of them."""
+
+COUNTED_ROWS = 100_000
+"""The rows that are not shown are counted up to here: counting means fetching."""
+
+COLUMN_WIDTH = 8
+"""A terminal that cannot give each column this much shows a row as a list instead."""
+
+
+class QueryFailed(LoomlineError):
+    """DuckDB's message on a statement it could not parse or run."""
+
+
+def ask(home: Home, query: str, *, say: Say) -> None:
+    """Run the statements and print the answer of each as a table.
+
+    Raises:
+        QueryFailed: the first that failed; the ones before it are printed.
+        ConfigError: nothing is published yet.
+    """
+    with _opened(home, say) as connection:
+        _print_answers(connection, query, _console())
+
+
+def answer(home: Home, query: str, *, say: Say) -> dict[str, Any]:
+    """The last statement's answer, for --json: names of columns, and rows as lists.
+
+    Raises:
+        QueryFailed: a statement failed.
+        ConfigError: nothing is published yet.
+    """
+    columns: list[str] = []
+    rows: list[list[Any]] = []
+    with _opened(home, say) as connection:
+        for statement in _statements(query):
+            columns, rows = [], []
+            if _execute(connection, statement):
+                columns = _columns(connection)
+                rows = [[_plain(cell) for cell in row] for row in _fetch(connection)]
+    return {"columns": columns, "rows": rows}
+
+
+def prompt(home: Home, *, say: Say) -> None:
+    """Read statements from the terminal until Ctrl-D; a failed one is told.
+
+    Raises:
+        ConfigError: nothing is published yet.
+    """
+    console = _console()
+    snapshot = read_snapshot(home)
+    connection = _open(home, snapshot, say)
+    say("A statement ends with ; and the prompt with Ctrl-D.")
+    with _history():
+        text = ""
+        while True:
+            try:
+                text += input("   ...> " if text else "loomline> ") + "\n"
+                if not text.strip():
+                    text = ""
+                    continue
+                if not sqlite3.complete_statement(text):  # knows quotes and comments
+                    continue
+                if not (home.published / snapshot.version).is_dir():
+                    # Open for longer than old versions are kept.
+                    snapshot = read_snapshot(home)
+                    connection.close()
+                    connection = _open(home, snapshot, say)
+                _print_answers(connection, text, console)
+            except EOFError:
+                say("")
+                break
+            except KeyboardInterrupt:
+                say("")
+            except QueryFailed as error:
+                say(str(error))
+            text = ""
+    connection.close()
+
+
+def _opened(home: Home, say: Say) -> "contextlib.closing[duckdb.DuckDBPyConnection]":
+    return contextlib.closing(_open(home, read_snapshot(home), say))
+
+
+def _open(home: Home, snapshot: Snapshot, say: Say) -> duckdb.DuckDBPyConnection:
+    say(f"Version {snapshot.version}, as of {snapshot.at:%Y-%m-%d %H:%M} UTC")
+    return open_snapshot(home, snapshot)
+
+
+@contextlib.contextmanager
+def _history() -> Iterator[None]:
+    """What was typed before, with the arrow keys; where Python was built with it."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    path = Path("~/.loomline_history").expanduser()
+    with contextlib.suppress(OSError):
+        path.touch(0o600)  # a statement may name a person
+        readline.read_history_file(path)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            readline.write_history_file(path)
+
+
+# Statements
+
+
+def _statements(query: str) -> list[duckdb.Statement]:
+    with _failures():
+        return duckdb.extract_statements(query)
+
+
+def _execute(
+    connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement
+) -> bool:
+    """Run one; whether it has an answer."""
+    with _failures(connection):
+        connection.execute(statement)
+    kinds = statement.expected_result_type
+    return (
+        duckdb.ExpectedResultType.QUERY_RESULT in kinds
+        and duckdb.ExpectedResultType.NOTHING not in kinds
+    )
+
+
+def _fetch(
+    connection: duckdb.DuckDBPyConnection, count: int | None = None
+) -> list[tuple[Any, ...]]:
+    """A streamed answer may still fail while it is read."""
+    with _failures(connection):
+        return connection.fetchall() if count is None else connection.fetchmany(count)
+
+
+@contextlib.contextmanager
+def _failures(
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise QueryFailed(str(error)) from error
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # as DuckDB says Ctrl-C
+            if connection is not None:
+                # Its other threads may go on, and the next statement wait for them.
+                connection.interrupt()
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _columns(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    return [column[0] for column in connection.description or ()]
+
+
+# What is printed
+
+
+def _console() -> Console:
+    """Output that is not for a terminal is never cut or wrapped."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=1_000_000)
+
+
+def _print_answers(
+    connection: duckdb.DuckDBPyConnection, query: str, console: Console
+) -> None:
+    for statement in _statements(query):
+        if not _execute(connection, statement):
+            continue
+        columns = _columns(connection)
+        if statement.type == duckdb.StatementType.EXPLAIN:
+            for row in _fetch(connection):  # a drawing
+                console.out(row[-1], highlight=False)
+            continue
+        if not console.is_terminal:
+            console.print(_table(columns, _fetch(connection), is_cut=False))
+            continue
+        rows = _fetch(connection, SHOWN_ROWS)
+        more = 0
+        while more < COUNTED_ROWS and (chunk := _fetch(connection, 10_000)):
+            more += len(chunk)
+        if len(columns) * COLUMN_WIDTH > console.width:
+            for row in rows:
+                console.print(_list(columns, row))
+        else:
+            console.print(_table(columns, rows, is_cut=True))
+        if more:
+            count = f"{more:,}" if more < COUNTED_ROWS else f"{COUNTED_ROWS:,} or more"
+            console.print(f"{count} more rows; add a limit, or pipe to see all of them")
+
+
+def _table(
+    columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, is_cut: bool
+) -> Table:
+    table = Table()
+    for number, column in enumerate(columns):
+        is_number = any(
+            isinstance(row[number], (int, float)) and not isinstance(row[number], bool)
+            for row in rows[:SHOWN_ROWS]
+        )
+        table.add_column(
+            Text(_visible(column)),
+            justify="right" if is_number else "left",
+            no_wrap=is_cut,
+            overflow="ellipsis" if is_cut else "fold",
+        )
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def _list(columns: Sequence[str], row: tuple[Any, ...]) -> Table:
+    """One row of many columns: a line each."""
+    table = Table(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for column, value in zip(columns, row, strict=True):
+        table.add_row(Text(_visible(column)), _cell(value))
+    return table
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("NULL", style="dim")
+    return Text(_visible(str(value)))
+
+
+def _visible(text: str) -> str:
+    """Events hold what strangers typed: no control character reaches the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1]
+        for character in text
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it; integers beyond 64 bits are text, as in events."""
+    if isinstance(value, Decimal):
+        return msgspec.Raw(str(value).encode())  # a number with all its digits
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else str(key): _plain(each)
+            for key, each in value.items()
+        }
+    return value

@@ -1,0 +1,87 @@
+"""Great Expectations suites of `orchestration/defs/checks` as asset checks."""
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+
+from connectors.errors import ConfigError
+from orchestration.expectations import Expectation, Suite, validate
+from orchestration.run import ChecksFailed, Run
+
+__all__ = ["expectation_checks", "judged_assets"]
+
+
+def judged_assets(suites: Mapping[str, Suite]) -> list[dg.AssetKey]:
+    """The tables suites look at; pushes and snapshot come after them."""
+    return sorted({_asset(suite) for suite in suites.values()})
+
+
+def expectation_checks(suites: Mapping[str, Suite]) -> dg.AssetChecksDefinition:
+    """Every expectation a check; one of severity `critical` stops what comes after.
+
+    Raises:
+        ConfigError: two suites have a check of one name on one table.
+    """
+    by_key: dict[dg.AssetCheckKey, tuple[Suite, Expectation]] = {}
+    for suite in suites.values():
+        for expectation in suite.expectations:
+            key = dg.AssetCheckKey(_asset(suite), expectation.name)
+            if key in by_key:
+                raise ConfigError(
+                    f"{suite.file}, line {expectation.line}: {suite.table} has a check "
+                    f"`{expectation.name}` in {by_key[key][0].name} already."
+                )
+            by_key[key] = suite, expectation
+
+    @dg.multi_asset_check(
+        name="expectations",
+        specs=[
+            dg.AssetCheckSpec(
+                key.name,
+                asset=key.asset_key,
+                description=expectation.description,
+                blocking=expectation.severity == "critical",
+                metadata={"suite": suite.name},
+            )
+            for key, (suite, expectation) in by_key.items()
+        ],
+        can_subset=True,
+        pool="warehouse",
+        required_resource_keys={"run"},
+    )
+    def expectations(
+        context: dg.AssetCheckExecutionContext,
+    ) -> Iterator[dg.AssetCheckResult]:
+        run: Run = context.resources.run
+        with run.result.timed("checks"):
+            run.models.wait_until_free()
+            outcomes = {
+                (outcome.suite, outcome.name): outcome
+                for outcome in validate(run.home, suites.values(), at=run.at)
+            }
+        failed: list[str] = []
+        for key in context.selected_asset_check_keys:
+            suite, expectation = by_key[key]
+            outcome = outcomes[suite.name, expectation.name]
+            is_critical = expectation.severity == "critical"
+            if not outcome.passed:
+                where = run.result.warnings if not is_critical else failed
+                where.append(f"{suite.name}.{expectation.name}: {outcome.message}")
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=outcome.passed,
+                severity=dg.AssetCheckSeverity.ERROR
+                if is_critical
+                else dg.AssetCheckSeverity.WARN,
+                description=outcome.message,
+                metadata={**outcome.metadata, "observed": outcome.observed},
+            )
+        if failed:
+            raise ChecksFailed("\n".join(["Nothing is pushed:", *sorted(failed)]))
+
+    return expectations
+
+
+def _asset(suite: Suite) -> dg.AssetKey:
+    return dg.AssetKey(suite.table.split("."))

@@ -1,0 +1,120 @@
+"""The definitions: every asset, check, job, schedule and sensor of one installation."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import msgspec
+
+from connectors.errors import ConfigError
+from orchestration.audiences import Audience
+from orchestration.components.checks import expectation_checks, judged_assets
+from orchestration.components.landing import landing_assets
+from orchestration.components.pushes import SYNC_DELTA, push_assets
+from orchestration.components.snapshot import snapshot_asset
+from orchestration.components.timing import refreshes
+from orchestration.components.transform import model_assets
+from orchestration.expectations import load_suites
+from orchestration.models import Models
+from orchestration.project import instant
+from orchestration.records import kept_open
+from orchestration.run import Run, running
+
+__all__ = ["graph"]
+
+
+def graph(
+    models: Models, under_way: Callable[[], Run | None] = lambda: None
+) -> dg.Definitions:
+    """Everything that is configured; reads files, opens nothing.
+
+    Steps are those of the run that `under_way` gives, else of one that begins with the
+    first of them.
+
+    Raises:
+        ConfigError: every fault of the configuration's files, in one message.
+        ModelsFailed: dbt cannot read the models.
+    """
+    project = models.project
+    audiences, destinations = project.audiences(), project.destinations()
+    suites = load_suites(project.defs / "checks")
+    manifest = msgspec.json.decode(models.manifest_path().read_bytes())
+    _compare(audiences, manifest)
+    judged = judged_assets(suites)
+    pushes = push_assets(audiences, destinations, judged)
+    after = [key for push in pushes for key in push.keys]
+    jobs, schedules, sensors = refreshes(project.home, audiences)
+    return dg.Definitions(
+        assets=[
+            *landing_assets(),
+            model_assets(project, manifest),
+            *pushes,
+            snapshot_asset([SYNC_DELTA, *judged, *after]),
+        ],
+        asset_checks=[expectation_checks(suites)] if suites else [],
+        jobs=jobs,
+        schedules=schedules,
+        sensors=sensors,
+        resources={"run": _run_resource(models, under_way)},
+        # One process for all steps: it holds the lock and has dbt's manifest in memory.
+        executor=dg.in_process_executor,
+    )
+
+
+def _run_resource(
+    models: Models, under_way: Callable[[], Run | None]
+) -> dg.ResourceDefinition:
+    @dg.resource(
+        config_schema={
+            "as_of": dg.Field(
+                str,
+                is_required=False,
+                description="Instant of evaluation, e.g. 2026-05-01T00:00:00Z; else "
+                "LOOMLINE_NOW, else the clock's.",
+            ),
+            "full_refresh": dg.Field(
+                bool,
+                default_value=False,
+                description="Build all but the histories anew.",
+            ),
+        },
+        description="The run under way; holds run.lock from first to last step.",
+    )
+    def run(context: dg.InitResourceContext) -> Iterator[Run]:
+        given = under_way()
+        if given is not None:
+            yield given
+            return
+        config = context.resource_config
+        log = context.log
+        assert log is not None
+        models.say = log.info
+        with (
+            kept_open(),
+            running(
+                models,
+                at=instant(config.get("as_of")),
+                full_refresh=config["full_refresh"],
+                say=log.info,
+            ) as begun,
+        ):
+            yield begun
+
+    return run
+
+
+def _compare(audiences: dict[str, Audience], manifest: dict[str, Any]) -> None:
+    """What dbt knows of an audience has to be what stands in its file."""
+    for node in manifest["nodes"].values():
+        audience = audiences.get(node["name"])
+        if audience is None or node["resource_type"] != "model":
+            continue
+        meta = node["config"].get("meta", {})
+        if (
+            tuple(meta.get("sync_to", ())) != audience.sync_to
+            or meta.get("refresh", "daily") != audience.refresh
+        ):
+            raise ConfigError(
+                f"{node['original_file_path']}: write `sync_to` and `refresh` under "
+                f"config.meta in {audience.name}.yml and nowhere else."
+            )

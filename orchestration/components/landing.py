@@ -1,0 +1,68 @@
+"""From the inbox to the raw streams."""
+
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from connectors.landing.home import Home
+from connectors.landing.manifest import Manifest
+from orchestration.run import Run
+
+__all__ = ["LANDED", "landing_assets"]
+
+LANDED = dg.AssetKey("landed_files")
+INBOX = dg.AssetKey(["sources", "inbox"])
+
+
+def landing_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    inbox = dg.AssetSpec(
+        INBOX,
+        group_name="sources",
+        description="Files dropped into `inbox/<source>/` of the home folder: SDK "
+        "calls or a vendor's export, plain, gzip or zip.",
+    )
+    return [inbox, landed_files]
+
+
+@dg.asset(
+    key=LANDED,
+    deps=[INBOX],
+    group_name="landing",
+    pool="warehouse",
+    kinds={"python", "parquet"},
+    required_resource_keys={"run"},
+)
+def landed_files(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    """Files of the inbox, admitted and landed as raw streams."""
+    run: Run = context.resources.run
+    before = Manifest(run.home).newest()
+    found = run.land()
+    metadata: dict[str, Any] = {
+        "received": found.received,
+        "files": found.files,
+        "files_known": found.files_known,
+        **found.dispositions,
+    }
+    newest = _newest_arrival(run.home, since=before)
+    if newest is not None:
+        metadata["lag_s"] = round((run.at - newest).total_seconds(), 1)
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def _newest_arrival(home: Home, since: int) -> datetime | None:
+    """The last `received_at` among what landed after a load; from the files' heads."""
+    files = [
+        str(home.raw / file.path)
+        for file in Manifest(home).files()
+        if file.stream == "events" and file.load_seq > since
+    ]
+    if not files:
+        return None
+    with duckdb.connect() as engine:
+        found = engine.execute(
+            "select max(received_at) at time zone 'UTC' from read_parquet(?)", [files]
+        ).fetchall()
+    newest: datetime | None = found[0][0]
+    return newest

@@ -1,0 +1,127 @@
+"""One asset per audience and destination: what changed, delivered and confirmed."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import dagster as dg
+
+from connectors.destinations.settings import Settings
+from orchestration.audiences import Audience
+from orchestration.delivery import Push
+from orchestration.run import Run
+
+__all__ = ["SYNC_DELTA", "push_assets", "push_keys"]
+
+SYNC_DELTA = dg.AssetKey(["destinations", "sync_delta"])
+
+Event = dg.MaterializeResult[None] | dg.AssetCheckResult
+
+
+def push_assets(
+    audiences: Mapping[str, Audience],
+    destinations: Mapping[str, Settings],
+    judged: Iterable[dg.AssetKey],
+) -> list[dg.AssetsDefinition]:
+    """Keyed destination/audience; `judged` are tables whose checks may stop them.
+
+    Each destination also has an asset that empties the lists of audiences which are no
+    longer synced there.
+    """
+    after = [SYNC_DELTA, *judged]
+    return [
+        _push(name, settings, audience, after)
+        for name, settings in destinations.items()
+        for audience in [*audiences.values(), None]
+        if audience is None or name in audience.sync_to
+    ]
+
+
+def push_keys(
+    audiences: Mapping[str, Audience], destinations: Iterable[str]
+) -> dg.AssetSelection:
+    """The same assets, to be selected."""
+    return dg.AssetSelection.assets(
+        *(
+            _key(name, audience)
+            for name in destinations
+            for audience in [*audiences.values(), None]
+            if audience is None or name in audience.sync_to
+        )
+    )
+
+
+def _key(destination: str, audience: Audience | None) -> dg.AssetKey:
+    return dg.AssetKey([destination, audience.name if audience else "no_longer_synced"])
+
+
+def _push(
+    destination: str,
+    settings: Settings,
+    audience: Audience | None,
+    after: list[dg.AssetKey],
+) -> dg.AssetsDefinition:
+    key = _key(destination, audience)
+    about = (
+        f"{audience.name} at {destination}"
+        if audience
+        else (f"What {destination} holds of audiences that are no longer synced there")
+    )
+    deps = after
+    if audience:
+        deps = [dg.AssetKey(["audiences", audience.name]), *after]
+
+    @dg.asset(
+        key=key,
+        deps=deps,
+        group_name="destinations",
+        description=f"{about}: what changed, delivered and confirmed.",
+        owners=[f"team:{audience.owner}"] if audience and audience.owner else None,
+        kinds={settings.kind},
+        pool="warehouse",
+        required_resource_keys={"run"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "confirmed",
+                asset=key,
+                description="The destination has confirmed every change.",
+            )
+        ],
+    )
+    def push(context: dg.AssetExecutionContext) -> Iterator[Event]:
+        run: Run = context.resources.run
+        started = time.monotonic()
+        pushes = run.push(destination, audience.name if audience else None)
+        seconds = time.monotonic() - started
+        yield dg.MaterializeResult(metadata=_metadata(pushes, seconds))
+        waiting = [push.held_back for push in pushes if push.held_back]
+        yield dg.AssetCheckResult(
+            check_name="confirmed",
+            passed=not waiting,
+            description="; ".join(sorted({*waiting})) or "Every change is confirmed.",
+        )
+
+    return push
+
+
+def _metadata(pushes: list[Push], seconds: float) -> dict[str, int | float]:
+    """People, summed over the lists; `size` is what the destination holds now."""
+
+    def total(name: str) -> int:
+        return sum(getattr(push, name) for push in pushes)
+
+    eligible = sum(push.sync.eligible for push in pushes)
+    sendable = sum(push.sync.sendable for push in pushes)
+    held = sum(push.sync.held for push in pushes)
+    matched = [push.matched for push in pushes if push.matched is not None]
+    return {
+        "eligible": eligible,
+        "sendable": sendable,
+        "unchanged": total("unchanged"),
+        "added": total("added"),
+        "removed": total("removed"),
+        "refreshed": total("refreshed"),
+        "refused": total("refused"),
+        "pending": total("pending"),
+        "size": held + total("added") - total("removed"),
+        "seconds": round(seconds, 3),
+    } | ({"matched": sum(matched)} if matched else {})

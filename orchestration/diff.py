@@ -1,0 +1,165 @@
+"""What the next run would change: worked out by running it, on a copy.
+
+The copy is built by the same models and the same code from the same histories. What the
+build appends there to the log of memberships is what the next run appends.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from connectors.landing.home import Home
+from orchestration.built import building, built_from, waiting_files
+from orchestration.committed import check_out, find_commit
+from orchestration.copies import copied
+from orchestration.differences import (
+    AudienceDiff,
+    ModelsDiff,
+    SyncDiff,
+    compare_audiences,
+    compare_models,
+    compare_syncs,
+    last_run_number,
+    syncs_now,
+    unconfirmed_batches,
+)
+from orchestration.models import Models, ModelsFailed
+from orchestration.project import Project
+from orchestration.run import refuse_the_past
+
+__all__ = ["Diff", "diff"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What the working tree changes, against production or a commit."""
+
+    at: datetime
+    base: str | None  # the commit; None: what production holds
+    audiences: tuple[AudienceDiff, ...]  # those that are edited, or change
+    syncs: tuple[SyncDiff, ...]  # those that change
+    models: ModelsDiff | None  # None: nothing tells what was last built
+    rebuilds_all: bool  # the identity rules have changed
+    waiting_files: int  # in the inbox: the next run lands them, this did not
+    unconfirmed: dict[str, int]  # destination → batches that are sent again first
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def diff(
+    project: Project,
+    *,
+    at: datetime,
+    base: str | None = None,
+    say: Say = lambda message: None,
+) -> Diff:
+    """Build the working tree's models on a copy of the home, and tell the difference.
+
+    Before is what production holds; with `base`, what it would hold had that commit
+    been run at this instant, so that the difference is the edit's alone. Production is
+    not touched, nothing is pushed, and the inbox stays as it is.
+
+    Raises:
+        ConfigError: nothing was built yet, the instant is before the last evaluation, a
+            file of the configuration is wrong, or `base` is no revision here.
+        ModelsFailed: a model cannot be read or built.
+    """
+    project.audiences()  # what is wrong there is told before anything is copied
+    commit = find_commit(project.path, base) if base is not None else None
+    models = Models(project, say=say)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "read"):
+        models.parse()
+    with ExitStack() as stack:
+        with _timed(seconds, "copy"):
+            home = stack.enter_context(copied(project.home, say=say))
+        stack.enter_context(_working_in(home))
+        former = built_from(home)
+        if commit is not None:
+            say(f"Building {base} ({commit[:12]}) on a copy …")
+            with _timed(seconds, "base"):
+                former = _build_base(project.path, home, commit, at)
+        before = syncs_now(home)
+        last = last_run_number(home)
+        say("Building the working tree on a copy …")
+        with _timed(seconds, "models"):
+            rebuilds_all = _build(
+                replace(models, project=Project(project.path, home)), at
+            )
+        with _timed(seconds, "compare"):
+            changed = compare_models(models, former)
+            names = {*project.audiences()}
+            audiences = tuple(compare_audiences(home, names, changed, last))
+            syncs = tuple(
+                compare_syncs(home, project, before, is_alone=commit is not None)
+            )
+        return Diff(
+            at=at,
+            base=commit,
+            audiences=audiences,
+            syncs=syncs,
+            models=changed,
+            rebuilds_all=rebuilds_all,
+            waiting_files=sum(1 for _ in waiting_files(project.home)),
+            unconfirmed=unconfirmed_batches(home),
+            seconds=seconds,
+        )
+
+
+def _build(models: Models, at: datetime) -> bool:
+    """What a run builds, without its tests; returns whether all was built anew."""
+    project = models.project
+    refuse_the_past(project.home, at)
+    with building(project.path, project.home) as must_rebuild:
+        models.run("build", at=at, full_refresh=must_rebuild, has_tests=False)
+    return must_rebuild
+
+
+def _build_base(path: Path, home: Home, commit: str, at: datetime) -> Path:
+    """Build a commit's models in the copy; returns where its manifest.json is.
+
+    The working tree is then built on top, as the run after it: only so do people keep
+    their ids from one to the other, however the identity rules differ.
+    """
+    models = Models(Project(check_out(path, commit, home.path / "base"), home))
+    try:
+        models.parse()
+        _build(models, at)
+    except ModelsFailed as error:
+        raise ModelsFailed(f"The models of {commit[:12]} fail.\n{error}") from None
+    former = built_from(home)
+    former.parent.mkdir(exist_ok=True)
+    former.write_bytes(models.definitions())
+    return former
+
+
+@contextmanager
+def _working_in(home: Home) -> Iterator[None]:
+    """dbt's connection, and what dbt writes, are this home's for the block."""
+    values = {
+        "LOOMLINE_HOME": str(home.path),
+        "DBT_TARGET_PATH": str(home.path / "target"),
+        "DBT_LOG_PATH": str(home.path / "logs"),
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - started

@@ -1,0 +1,299 @@
+"""Two states of a warehouse compared: models, members, what destinations are owed."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import msgspec
+
+from connectors.destinations.outbox import Outbox
+from connectors.landing.home import Home
+from orchestration.delivery import Sync, beyond_limits, read_syncs
+from orchestration.models import Models
+from orchestration.project import Project
+
+__all__ = [
+    "AudienceDiff",
+    "Counts",
+    "ModelsDiff",
+    "Person",
+    "Status",
+    "SyncDiff",
+    "Syncs",
+    "compare_audiences",
+    "compare_models",
+    "compare_syncs",
+    "last_run_number",
+    "masked",
+    "syncs_now",
+    "unconfirmed_batches",
+]
+
+Status = Literal["new", "edited", "removed", "unedited"]
+
+Syncs = dict[tuple[str, str], Sync]
+"""By destination and audience."""
+
+SAMPLE = 5
+"""People shown of those who enter an audience, and of those who leave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody to look up; no more of them than anybody may see."""
+
+    profile_id: str
+    identifier: str | None  # masked
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceDiff:
+    """One audience; people by the ids they have after the build."""
+
+    audience: str
+    # Of its definition and all it reads; None when nothing tells what was last built.
+    status: Status | None
+    members_before: int
+    members_after: int
+    entering: tuple[str, ...]  # profile ids, all of them, in order
+    leaving: tuple[str, ...]
+    entering_sample: tuple[Person, ...]
+    leaving_sample: tuple[Person, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """People that a push has to add, to remove, or to send again."""
+
+    add: int = 0
+    remove: int = 0
+    refresh: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDiff:
+    """One audience at one destination: what a push would have to do."""
+
+    destination: str
+    audience: str
+    status: Literal["new", "kept", "ended"]  # whether `sync_to` names the destination
+    before: Counts
+    after: Counts
+    held: int  # people the destination has confirmed to hold
+    held_back: str | None  # why the push would wait
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsDiff:
+    """Models and seeds by name, as dbt compares them with what was last built."""
+
+    modified: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    downstream: tuple[str, ...]  # the same themselves, of other rows
+
+
+def masked(kind: str, value: str) -> str:
+    """What is left of an identifier for somebody who knows it already."""
+    if kind == "email" and "@" in value:
+        name, _, domain = value.partition("@")
+        return f"{name[:1]}…@{domain[:1]}…"
+    return f"{value[: min(2, len(value) // 2)]}…"
+
+
+def compare_models(models: Models, former: Path) -> ModelsDiff | None:
+    """What dbt's `state:modified` says; None when there is nothing to compare with."""
+    if not former.exists():
+        return None
+    old, new = (
+        msgspec.json.decode(data)
+        for data in (former.read_bytes(), models.definitions())
+    )
+    if any(
+        old["metadata"].get(key) != new["metadata"].get(key)
+        for key in ("dbt_schema_version", "dbt_version")
+    ):
+        return None  # dbt itself has changed; the next run writes it down anew
+    modified = models.modified(former.parent)
+    reached = models.modified(former.parent, downstream=True) if modified else set()
+    known = _names(old)
+    return ModelsDiff(
+        modified=tuple(sorted(modified & known)),
+        added=tuple(sorted(modified - known)),
+        removed=tuple(sorted(known - _names(new))),
+        downstream=tuple(sorted(reached - modified)),
+    )
+
+
+def _names(manifest: dict[str, Any]) -> set[str]:
+    return {
+        node["name"]
+        for node in manifest["nodes"].values()
+        if node["resource_type"] in ("model", "seed")
+    }
+
+
+def last_run_number(home: Home) -> int:
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+        try:
+            found = warehouse.sql(
+                "select max(run_number) from audiences.int_membership_changes"
+            ).fetchone()
+        except duckdb.CatalogException:
+            return 0  # the first run died before it came to audiences
+    return found[0] or 0 if found else 0
+
+
+def compare_audiences(
+    home: Home, names: set[str], models: ModelsDiff | None, last: int
+) -> Iterator[AudienceDiff]:
+    """The audiences that were edited, and those with changes logged after `last`."""
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+        # Who leaves is logged by the id they entered with.
+        rows = warehouse.execute(
+            """
+            select distinct
+                changes.audience,
+                changes.change,
+                coalesce(aliases.profile_id, changes.profile_id) as profile_id
+            from audiences.int_membership_changes as changes
+            left join identity.profile_aliases as aliases
+                on changes.profile_id = aliases.old_profile_id
+            where changes.run_number > ?
+            order by all
+            """,
+            [last],
+        ).fetchall()
+        members = dict(
+            warehouse.sql(
+                "select audience, count(distinct profile_id) "
+                "from audiences.audience_members where left_at is null "
+                "group by audience"
+            ).fetchall()
+        )
+        changes: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for audience, change, profile_id in rows:
+            changes[audience, change].append(profile_id)
+        chosen = [id for ids in changes.values() for id in ids[:SAMPLE]]
+        people = _people(warehouse, chosen)
+
+    added, edited, gone = set[str](), set[str](), set[str]()
+    if models is not None:
+        added, gone = {*models.added}, {*models.removed}
+        edited = {*models.modified, *models.downstream}
+    moved = {audience for audience, _ in changes}
+    for name in sorted(moved | (names & (added | edited)) | _audience_names(gone)):
+        entering, leaving = changes[name, "enter"], changes[name, "leave"]
+        after = members.get(name, 0)
+        status: Status | None = "unedited"
+        if name not in names:
+            status = "removed"
+        elif models is None:
+            status = None
+        elif name in added:
+            status = "new"
+        elif name in edited:
+            status = "edited"
+        yield AudienceDiff(
+            audience=name,
+            status=status,
+            members_before=after - len(entering) + len(leaving),
+            members_after=after,
+            entering=tuple(entering),
+            leaving=tuple(leaving),
+            entering_sample=tuple(people[id] for id in entering[:SAMPLE]),
+            leaving_sample=tuple(people[id] for id in leaving[:SAMPLE]),
+        )
+
+
+def _audience_names(names: set[str]) -> set[str]:
+    return {name for name in names if name.startswith("aud_")}
+
+
+def _people(
+    warehouse: duckdb.DuckDBPyConnection, profile_ids: list[str]
+) -> dict[str, Person]:
+    """With the identifier they are best known by: e-mail, else the strongest kind."""
+    found = warehouse.execute(
+        """
+        select nodes.profile_id, nodes.identifier_type, nodes.identifier_value
+        from identity.identity_nodes as nodes
+        left join seeds.identifier_types as kinds
+            on nodes.identifier_type = kinds.kind
+        where list_contains(?, nodes.profile_id)
+        qualify row_number() over (
+            partition by nodes.profile_id
+            order by
+                nodes.identifier_type <> 'email',
+                kinds.priority,
+                nodes.identifier_type,
+                nodes.identifier_value
+        ) = 1
+        """,
+        [profile_ids],
+    ).fetchall()
+    people = {id: Person(id, None) for id in profile_ids}
+    return people | {id: Person(id, masked(kind, value)) for id, kind, value in found}
+
+
+def syncs_now(home: Home) -> Syncs:
+    try:
+        found = read_syncs(home)
+    except duckdb.CatalogException:  # the first run died before it came to them
+        found = []
+    return {(sync.destination, sync.audience): sync for sync in found}
+
+
+def compare_syncs(
+    home: Home,
+    project: Project,
+    before: Syncs,
+    *,
+    is_alone: bool,
+) -> Iterator[SyncDiff]:
+    """Those with something to push; against a commit, something else than it pushes."""
+    after = syncs_now(home)
+    destinations = project.destinations()
+    for key in sorted(before.keys() | after.keys()):
+        nobody = Sync(*key, 0, 0, 0, is_listed=False)
+        old, new = before.get(key, nobody), after.get(key, nobody)
+        is_other = _operations(old) != _operations(new) if is_alone else new.changes
+        if not is_other and old.is_listed == new.is_listed:
+            continue
+        settings = destinations.get(new.destination)
+        held_back = beyond_limits(new, settings) if settings is not None else None
+        if settings is None and new.changes:
+            held_back = "configured no longer: it keeps what it holds"
+        yield SyncDiff(
+            destination=new.destination,
+            audience=new.audience,
+            status="kept"
+            if old.is_listed == new.is_listed
+            else "new"
+            if new.is_listed
+            else "ended",
+            before=_counts(old),
+            after=_counts(new),
+            held=new.held,
+            held_back=held_back,
+        )
+
+
+def _operations(sync: Sync) -> set[tuple[str, str]]:
+    return {(change.profile_id, change.operation) for change in sync.changes}
+
+
+def _counts(sync: Sync) -> Counts:
+    return Counts(sync.count("add"), sync.count("remove"), sync.count("refresh"))
+
+
+def unconfirmed_batches(home: Home) -> dict[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    with closing(Outbox(home.control)) as outbox:
+        for batch in outbox.pending():
+            counts[batch.destination] += 1
+    return dict(sorted(counts.items()))

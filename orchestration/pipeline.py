@@ -1,0 +1,146 @@
+"""Runs the definitions in this process, without a daemon.
+
+What ran, with all its checks and numbers, is in the Dagster instance of DAGSTER_HOME
+like every other run.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from connectors.errors import LoomlineError
+from orchestration.built import Built
+from orchestration.components.graph import graph
+from orchestration.components.pushes import push_keys
+from orchestration.components.timing import unselected
+from orchestration.models import Models
+from orchestration.project import Project, instant
+from orchestration.records import STARTED_BY, records
+from orchestration.run import Run, RunResult, running
+
+__all__ = ["Pipeline", "RunStopped"]
+
+Say = Callable[[str], None]
+
+LOOK_S = 1.0
+RETRY_S = 60.0  # after a run that failed
+WINDOWS_MOVE = timedelta(minutes=5)  # as often as the schedule of `continuous`
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunStopped(LoomlineError):
+    """Somebody stopped the run; the next one carries on."""
+
+
+class Pipeline:
+    """The definitions of a project, kept with dbt's manifest for many runs.
+
+    Raises:
+        ConfigError: every fault of the configuration's files, in one message.
+        ModelsFailed: dbt cannot read the models.
+    """
+
+    def __init__(self, project: Project, say: Say = lambda message: None) -> None:
+        self.project = project
+        self._say = say
+        self._models = Models(project, say=say)
+        self._under_way: Run | None = None
+        self._define()
+
+    def run(
+        self,
+        *,
+        at: datetime,
+        full_refresh: bool = False,
+        push: bool = True,
+        only: tuple[str, ...] | None = None,
+    ) -> RunResult:
+        """Land what waits in the inbox, build and check the models, push, publish.
+
+        `only` names the audiences that are due, None means all. Holds `run.lock`: a
+        second run waits. Stopped anywhere, the next one carries on. Nothing is pushed
+        nor published when a model, a test or a check that stops pushes failed.
+
+        Raises:
+            ModelsFailed: a model or a test failed.
+            ChecksFailed: a check that stops pushes did not pass.
+            ConfigError: a destination's variable is missing, or the instant is before
+                the last evaluation, so nothing was done.
+        """
+        audiences = self.project.audiences()
+        due = {*audiences} if only is None else {*only}
+        selection = dg.AssetSelection.all() - unselected(audiences, due)
+        if not push:
+            selection -= push_keys(audiences, self.project.destinations())
+        keys = selection.resolve(self._assets)
+        result = self._execute([*keys], at=at, full_refresh=full_refresh)
+        for one in result.pushes:
+            if one.held_back:
+                sync = one.sync
+                self._say(
+                    f"{sync.audience} → {sync.destination}: waiting; {one.held_back}"
+                )
+        return result
+
+    def watch(self, *, push: bool, stop: threading.Event) -> None:
+        """Run whenever something has landed, and when audiences are due by the clock.
+
+        dbt's manifest stays in memory; it is read again when a file of the project has
+        changed. A run that fails is told, and tried again after a minute.
+        """
+        built = Built(self.project.home)
+        last = datetime.min.replace(tzinfo=UTC)
+        while not stop.is_set():
+            at = instant(None)
+            if built.has_news() or at - last >= WINDOWS_MOVE:
+                last = at
+                try:
+                    if self._models.is_outdated():
+                        self._define()
+                    due = built.due(self.project.audiences(), at)
+                    self._say(_line(self.run(at=at, push=push, only=due)))
+                except RunStopped as stopped:
+                    self._say(str(stopped))
+                    return
+                except LoomlineError as error:
+                    self._say(str(error))
+                    stop.wait(RETRY_S)
+            stop.wait(LOOK_S)
+
+    def _execute(
+        self, keys: list[dg.AssetKey], *, at: datetime, full_refresh: bool = False
+    ) -> RunResult:
+        with (
+            running(
+                self._models, at=at, full_refresh=full_refresh, say=self._say
+            ) as self._under_way,
+            records() as instance,
+        ):
+            try:
+                self._job.execute_in_process(
+                    instance=instance,
+                    asset_selection=keys,
+                    run_config=QUIET,
+                    tags={STARTED_BY: "loomline run"},
+                )
+            except dg.DagsterExecutionInterruptedError:
+                raise RunStopped("Stopped; the next run carries on.") from None
+        return self._under_way.result
+
+    def _define(self) -> None:
+        definitions = graph(self._models, lambda: self._under_way)
+        self._job = definitions.resolve_job_def("everything")
+        self._assets = definitions.resolve_asset_graph()
+
+
+def _line(result: RunResult) -> str:
+    added = sum(push.added for push in result.pushes)
+    removed = sum(push.removed for push in result.pushes)
+    spent = sum(result.seconds.values())
+    return (
+        f"{result.at:%H:%M:%S} received {result.imported.received:,}, "
+        f"added {added:,}, removed {removed:,}; {spent:.1f} s"
+    )

@@ -1,0 +1,313 @@
+"""`loomline sql`: what a person and a program get from the published tables."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from connectors.landing.home import Home
+from connectors.landing.locks import exclusive
+from orchestration.published import publish
+
+from .conftest import Checkout
+
+AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
+
+
+@pytest.fixture
+def home(checkout: Checkout) -> Home:
+    """A home with two small tables, published."""
+    home = Home(checkout.path / "data")
+    home.path.mkdir()
+    with duckdb.connect(str(home.warehouse)) as warehouse:
+        warehouse.execute(
+            "create schema profiles; create schema audiences;"
+            "create table profiles.profiles as select 'p' || i as profile_id, i as n,"
+            " timestamp '2026-05-01 10:00:00' as first_seen_at from range(120) t (i);"
+            "create table audiences.aud_one as select 'p1' as profile_id"
+        )
+    publish(home, at=AT)
+    return home
+
+
+def sql(
+    checkout: Checkout, *arguments: str, given: str = "", code: int = 0
+) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [str(checkout.bin / "loomline"), "sql", *arguments],
+        cwd=checkout.path,
+        env=checkout.env(),
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_json_is_one_object_and_the_version_is_told_beside_it(
+    checkout: Checkout, home: Home
+) -> None:
+    done = sql(
+        checkout,
+        "select first_seen_at, n, 1.50::decimal(9, 2) as money, 'nan'::double as nan,"
+        " 18446744073709551616::hugeint as wide, [1, null] as list,"
+        " {'a': date '2026-05-01'} as struct,"
+        " timestamptz '2026-05-01 10:00:00+02' as tz,"
+        " map {1: 'x'} as map, true as yes, 'ü' as n"
+        " from profiles.profiles where n = 7",
+        "--json",
+    )
+    text = done.stdout
+    assert '"rows":[["2026-05-01T10:00:00",7,1.50,null,' in text
+    assert json.loads(text) == {
+        "columns": [
+            *("first_seen_at", "n", "money", "nan", "wide", "list", "struct", "tz"),
+            *("map", "yes", "n"),
+        ],
+        "rows": [
+            [
+                "2026-05-01T10:00:00",
+                7,
+                1.5,
+                None,
+                "18446744073709551616",
+                [1, None],
+                {"a": "2026-05-01"},
+                "2026-05-01T08:00:00Z",
+                {"1": "x"},
+                True,
+                "ü",
+            ]
+        ],
+    }
+    assert "20261121T150000Z-0001" in done.stderr
+    all_rows = sql(checkout, "from profiles.profiles", "--json").stdout
+    assert len(json.loads(all_rows)["rows"]) == 120
+
+
+def test_the_query_may_come_through_standard_input(
+    checkout: Checkout, home: Home
+) -> None:
+    query = "-- two; of them\nselect count(*) as n from profiles.profiles;\nselect ';'"
+    done = sql(checkout, given=query)
+    assert "120" in done.stdout and ";" in done.stdout
+    assert json.loads(sql(checkout, "--json", given=query).stdout) == {
+        "columns": ["';'"],
+        "rows": [[";"]],
+    }
+
+
+def test_a_pipe_gets_every_row_whole(checkout: Checkout, home: Home) -> None:
+    done = sql(checkout, "select *, repeat('x', 500) as long from profiles.profiles")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 120 + 4
+    assert all("x" * 500 in line for line in lines[3:-1])
+    assert "more rows" not in done.stdout
+
+
+def test_control_characters_are_shown_and_not_obeyed(
+    checkout: Checkout, home: Home
+) -> None:
+    done = sql(checkout, r"select '[red]' as a, E'\x1b[2J' as b, null as c")
+    assert "[red]" in done.stdout and r"\x1b[2J" in done.stdout
+    assert "\x1b" not in done.stdout and "NULL" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("selec 1", "syntax error"),
+        ("from profiles.nobody", "nobody"),
+        ("select profile_id::int from profiles.profiles", "p0"),
+        ("select ?", "parameters"),
+        ("select 1; from nowhere; select 2", "nowhere"),
+    ],
+)
+def test_a_query_that_fails_is_told_once(
+    checkout: Checkout, home: Home, query: str, told: str
+) -> None:
+    done = sql(checkout, query, code=1)
+    assert done.stderr.count(told) >= 1
+    assert done.stderr.count("Error:") == 1
+    assert sql(checkout, query, "--json", code=1).stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [[], [" "], ["--json"], ["select 1", "more"]])
+def test_wrong_use(checkout: Checkout, home: Home, arguments: list[str]) -> None:
+    done = sql(checkout, *arguments, code=2)
+    assert done.stdout == ""
+
+
+def test_nothing_is_published_yet(checkout: Checkout) -> None:
+    done = sql(checkout, "select 1", code=2)
+    assert "nothing is published yet: loomline run" in done.stderr
+    assert not (checkout.path / "data").exists()
+
+
+def test_it_waits_for_nobody_and_keeps_nobody_waiting(
+    checkout: Checkout, home: Home
+) -> None:
+    with exclusive(home.run_lock), duckdb.connect(str(home.warehouse)) as warehouse:
+        warehouse.execute("begin; delete from profiles.profiles")
+        done = sql(checkout, "select count(*) from profiles.profiles", "--json")
+    assert json.loads(done.stdout)["rows"] == [[120]]
+    before = sorted(home.path.rglob("*"))
+    sql(checkout, "create table profiles.mine as select 1 as a; from profiles.mine")
+    sql(checkout, "drop view profiles.profiles")
+    assert sorted(home.path.rglob("*")) == before
+    with duckdb.connect(str(home.warehouse)) as warehouse:
+        assert warehouse.sql("from audiences.aud_one").fetchall() == [("p1",)]
+
+
+# At the prompt
+
+ENDLESS = "select count(*) from range(1_000_000_000_000) where range % 7 = 1;\n"
+
+
+class Terminal:
+    """The other side of a terminal of 100 columns."""
+
+    def __init__(self, descriptor: int, process: "subprocess.Popen[bytes]") -> None:
+        self._descriptor = descriptor
+        self.process = process
+        self._unread = ""
+
+    def type(self, text: str) -> None:
+        # Key by key, as people do: of many at once readline may leave the last unread.
+        for key in text:
+            os.write(self._descriptor, key.encode())
+            time.sleep(0.005)
+
+    def until(self, text: str) -> str:
+        """What is printed up to and with the text."""
+        deadline = time.monotonic() + 60
+        while text not in self._unread:
+            assert time.monotonic() < deadline, self._unread
+            self._read(within_s=0.1)
+        end = self._unread.index(text) + len(text)
+        found, self._unread = self._unread[:end], self._unread[end:]
+        return found
+
+    def interrupted(self) -> str:
+        """What is printed on Ctrl-C, until there is a new prompt and nothing more.
+
+        Pressed again if need be: readline misses one that comes while it draws.
+        """
+        found = ""
+        for _ in range(20):
+            os.kill(self.process.pid, signal.SIGINT)
+            while self._read(within_s=1):
+                pass
+            found, self._unread = found + self._unread, ""
+            if found.endswith("loomline> "):
+                return found
+        raise AssertionError(found)
+
+    def _read(self, within_s: float) -> bool:
+        if not select.select([self._descriptor], [], [], within_s)[0]:
+            return False
+        self._unread += os.read(self._descriptor, 65536).decode(errors="replace")
+        return True
+
+
+@contextmanager
+def terminal(checkout: Checkout, user: Path) -> Iterator[Terminal]:
+    here, there = pty.openpty()
+    env = checkout.env() | {"HOME": str(user), "TERM": "dumb", "COLUMNS": "100"}
+    with subprocess.Popen(
+        [str(checkout.bin / "loomline"), "sql"],
+        cwd=checkout.path,
+        env=env,
+        stdin=there,
+        stdout=there,
+        stderr=there,
+        start_new_session=True,
+        # Whoever runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        os.close(there)
+        try:
+            yield Terminal(here, process)
+        finally:
+            process.kill()
+            os.close(here)
+
+
+def test_the_prompt(checkout: Checkout, home: Home, tmp_path: Path) -> None:
+    with terminal(checkout, tmp_path) as shell:
+        assert "20261121T150000Z-0001" in shell.until("loomline> ")
+        shell.type("select 40 + 2\n")
+        shell.until("...> ")
+        shell.type("as answer;\n")
+        assert "42" in shell.until("loomline> ")
+
+        # An error is told and the prompt goes on, with what was made before.
+        shell.type("create table mine as select 'kept' as a;\n")
+        shell.until("loomline> ")
+        shell.type("from nowhere;\n")
+        said = shell.until("loomline> ")
+        assert "nowhere does not exist" in said and "Traceback" not in said
+        shell.type("from mine;\n")
+        assert "kept" in shell.until("loomline> ")
+
+        # No more than a screen or two.
+        shell.type("from profiles.profiles order by n;\n")
+        said = shell.until("loomline> ")
+        assert "70 more rows" in said and "p49" in said and "p50" not in said
+
+        # Too many columns for a line each get a line.
+        columns = ", ".join(f"{n} as column_{n}" for n in range(30))
+        shell.type(f"select {columns};\n")
+        assert "column_29" in shell.until("loomline> ")
+
+        # Ctrl-C gives up a statement, typed or running.
+        for text in ("select 'unfinished\n", ENDLESS):
+            shell.type(text)
+            time.sleep(1)
+            assert "Traceback" not in shell.interrupted()
+            shell.type("select 6 * 7 as answer;\n")
+            shell.until("42")
+            shell.until("loomline> ")
+
+        shell.type("\x04")
+        assert shell.process.wait(timeout=30) == 0
+
+    history = tmp_path / ".loomline_history"
+    assert "as answer;" in history.read_text()
+    assert history.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_prompt_open_for_long_goes_on_with_the_current_version(
+    checkout: Checkout, home: Home, tmp_path: Path
+) -> None:
+    with terminal(checkout, tmp_path) as shell:
+        shell.until("loomline> ")
+        for number in (1, 2):
+            with duckdb.connect(str(home.warehouse)) as warehouse:
+                warehouse.execute("insert into audiences.aud_one values ('new')")
+            publish(home, at=AT, clock=lambda now=number * 1e10: now)  # type: ignore[misc]
+        shell.type("select count(*) as c from audiences.aud_one;\n")
+        said = shell.until("loomline> ")
+        assert "Z-0003" in said and "3" in said
+        # With one version throughout, as long as that is there.
+        with duckdb.connect(str(home.warehouse)) as warehouse:
+            warehouse.execute("delete from audiences.aud_one")
+        publish(home, at=AT)
+        shell.type("select 'still ' || count(*) as c from audiences.aud_one;\n")
+        said = shell.until("loomline> ")
+        assert "Z-0004" not in said and "still 3" in said
+        shell.type("\x04")
+        assert shell.process.wait(timeout=30) == 0
