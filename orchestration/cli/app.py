@@ -128,7 +128,7 @@ def run(
     if watch and (as_of or full_refresh or only or json):
         raise ConfigError("--watch decides by the clock; it goes with --no-push only.")
     project = Project.find()
-    project.check(with_variables=not no_push)
+    project.check(with_variables=False)
     at = instant(as_of)
     unknown = set(only or ()) - set(project.audiences())
     if unknown:
@@ -136,6 +136,8 @@ def run(
             f"No audience {', '.join(sorted(unknown))} in models/audiences; there are "
             f"{', '.join(project.audiences())}."
         )
+    if not no_push:
+        project.check()
     pipeline = Pipeline(project, say=_say)
     if watch:
         pipeline.watch(push=not no_push, stop=_stopped())
