@@ -46,6 +46,7 @@ class Models:
     project: Project
     say: Callable[[str], None] = lambda message: None
     _manifest: "dbt_manifest.Manifest | None" = None
+    _variables: str = ""  # as they were when the manifest was made
 
     def run(
         self,
@@ -181,6 +182,7 @@ class Models:
             ModelsFailed: a file cannot be read as what it should be.
         """
         if self._manifest is None:
+            self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
             result = self._invoke(["parse"])
             if not result.success:
                 raise ModelsFailed(without_values(str(result.exception))) from None
@@ -190,6 +192,9 @@ class Models:
         from dbt.cli.main import dbtRunner  # seconds to import: only when needed
 
         folder = str(self.project.path)
+        if arguments[0] != "parse":
+            # The manifest has not changed; writing it takes longer than a small model.
+            arguments = [*arguments, "--no-write-json"]
         # However quiet it is told to be, dbt prints failures and lists on standard
         # output, and logs them with the values an engine stumbled over: we tell them.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -198,8 +203,7 @@ class Models:
                     *("--quiet", "--no-use-colors", "--log-level-file", "none"),
                     *arguments,
                     *("--project-dir", folder, "--profiles-dir", folder),
-                    "--vars",
-                    msgspec.json.encode(self.project.dbt_vars()).decode(),
+                    *("--vars", self._variables),
                 ]
             )
 

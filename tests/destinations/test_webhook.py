@@ -141,7 +141,10 @@ JSON = {"content-type": "application/json"}
         (b"OK", {"content-type": "text/plain"}),
         (b'"done"', JSON),
         (b'{"received":2,"error":null,"errors":[]}', JSON),
-        (gzip.compress(b'{"received":2}', mtime=0), {**JSON, "content-encoding": "gzip"}),
+        (
+            gzip.compress(b'{"received":2}', mtime=0),
+            {**JSON, "content-encoding": "gzip"},
+        ),
     ],
 )
 def test_a_2xx_confirms_the_batch(

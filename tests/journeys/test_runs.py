@@ -60,20 +60,30 @@ def test_an_open_file_the_past_and_other_rules(sending: Sending) -> None:
         [
             str(sending.bin / "python"),
             "-c",
-            "import duckdb, sys, time; "
-            "held = duckdb.connect(sys.argv[1]); print('held', flush=True); "
-            "time.sleep(6)",
+            "import duckdb, sys; "
+            "held = duckdb.connect(sys.argv[1]); print('held', flush=True); input()",
             str(sending.path / "data" / "warehouse.duckdb"),
         ],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     run = [str(sending.bin / "loomline"), "run", "--no-push", "--as-of"]
-    waited = sending.run([*run, AT])
-    assert f"(PID {holder.pid}) to close" in waited.stderr
-    assert holder.wait() == 0
+    waiting = subprocess.Popen(
+        [*run, AT],
+        cwd=sending.path,
+        env=sending.env(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr is not None
+    said = next(line for line in waiting.stderr if "Waiting for" in line)
+    assert f"(PID {holder.pid}) to close" in said
+    holder.communicate("\n")
+    assert waiting.wait(300) == 0
 
     refused = sending.run([*run, "2026-05-01T00:00:00Z"], code=2)
     assert "before the last evaluation" in refused.stderr
