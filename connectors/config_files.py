@@ -1,35 +1,67 @@
 """YAML files that people write: what they hold, and on which line."""
 
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
+import msgspec
 import yaml
 
 from connectors.errors import ConfigError
 
 __all__ = ["ConfigFile"]
 
+_Model = TypeVar("_Model", bound=msgspec.Struct)
+_WHERE = re.compile(r" - at `\$(.*)`$")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
+class _AsJson(yaml.SafeLoader):
+    """YAML whose values are JSON's: a date is the text that was written."""
+
+
+_AsJson.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
 
 class ConfigFile:
     """One YAML file: its `content`, and the place of everything in it.
 
+    With `as_json` it may hold only what JSON can, and dates are text.
+
     Raises:
-        ConfigError: the file cannot be read as YAML.
+        ConfigError: the file cannot be read as YAML, or says something twice.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, as_json: bool = False) -> None:
         self.path = path
+        loader = _AsJson if as_json else yaml.SafeLoader
         try:
             text = path.read_text(encoding="utf-8")
-            self.content: Any = yaml.safe_load(text)
-            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.content: Any = yaml.load(text, Loader=loader)
+            self._root = yaml.compose(text, Loader=loader)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             mark = getattr(error, "problem_mark", None)
             line = "" if mark is None else f", line {mark.line + 1}"
             raise ConfigError(
                 f"{path}{line}: not readable as YAML ({type(error).__name__})."
             ) from error
+        faults = [
+            f"{path}, line {key.start_mark.line + 1}: `{key.value}` stands here twice;"
+            " remove one."
+            for key in _repeated(self._root)
+        ]
+        if as_json:
+            faults += (
+                f"{self.place(*keys)}: {reason}."
+                for keys, reason in _no_json(self.content, ())
+            )
+        if faults:
+            raise ConfigError("\n".join(faults))
 
     def line(self, keys: Iterable[str | int]) -> int:
         """Where the entry stands that these keys lead to, else its nearest holder."""
@@ -56,3 +88,84 @@ class ConfigFile:
     def place(self, *keys: str | int) -> str:
         """`path, line N`, as messages begin."""
         return f"{self.path}, line {self.line(keys)}"
+
+    def read(
+        self, model: type[_Model], value: Any, faults: list[str], *keys: str | int
+    ) -> _Model | None:
+        """The `value` that stands at `keys`, as a model.
+
+        None when it is none; what is wrong is added to `faults`, one for every key.
+        """
+        fields = {field.encode_name: field for field in msgspec.structs.fields(model)}
+        allowed = ", ".join(sorted(fields))
+        if not isinstance(value, dict):
+            faults.append(f"{self.place(*keys)}: must hold keys: {allowed}.")
+            return None
+        found = len(faults)
+        for key in value:
+            if key not in fields:
+                faults.append(
+                    f"{self.place(*keys, key)}: `{key}` is not a key here; allowed"
+                    f" are: {allowed}."
+                )
+        given: dict[str, Any] = {}
+        for key, field in fields.items():
+            if key in value:
+                try:
+                    given[field.name] = msgspec.convert(value[key], field.type)
+                except msgspec.ValidationError as error:
+                    steps, message = _explained(error, field.type)
+                    place = self.place(*keys, key, *steps)
+                    name = ".".join(str(step) for step in (key, *steps))
+                    faults.append(f"{place}: `{name}`: {message}.")
+            elif field.required:
+                faults.append(f"{self.place(*keys)}: `{key}` is missing.")
+        return model(**given) if len(faults) == found else None
+
+
+def _explained(
+    error: msgspec.ValidationError, wanted: Any
+) -> tuple[list[str | int], str]:
+    """Where below its key the error is, and what to say of it."""
+    text = str(error)
+    where = _WHERE.search(text)
+    steps: list[str | int] = [
+        int(index) if index else name
+        for name, index in (_STEP.findall(where[1]) if where else ())
+    ]
+    if get_origin(wanted) is Literal:
+        return steps, f"must be one of: {', '.join(get_args(wanted))}"
+    return steps, text[: where.start()] if where else text
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Keys that stand twice in one mapping: YAML would keep the last of them."""
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _repeated(value)
+    elif isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    yield key
+                seen.add(key.value)
+            yield from _repeated(value)
+
+
+def _no_json(
+    value: Any, keys: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if isinstance(key, str):
+                yield from _no_json(member, (*keys, key))
+            else:
+                yield keys, f"the key {key!r} is no text here; put it in quotes"
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _no_json(member, (*keys, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield keys, "JSON has no such number"
+    elif not (value is None or isinstance(value, str | int | float)):
+        yield keys, f"JSON has no {type(value).__name__}; put it in quotes"

@@ -2,13 +2,18 @@
 
 decode → normalise → suppression → consent → transformations before the contract →
 contract → transformations → disposition. Pure: nothing is read or written.
+
+It has two halves. `judge` decides, and is all that a waiting client waits for; `keep`
+writes the rows that follow from the decision, for a collector's events later and in
+another process. Files go through both at once.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from operator import is_
+from operator import attrgetter, is_
 from secrets import token_hex
 from typing import Any, NamedTuple
 
@@ -19,23 +24,20 @@ from connectors.events.canonical import TYPES, ConsentStatement, Disposition, Ev
 from connectors.events.clock import correct, instant
 from connectors.events.consent import stated
 from connectors.events.decode import Undecodable, decode_item
+from connectors.events.fingerprint import wanted
 from connectors.events.identifiers import IdentifierRules
-from connectors.events.naming import as_text, snake_case
+from connectors.events.naming import as_text, event_name
+from connectors.events.policy import Policy
 from connectors.events.shapes import Unusable, items, to_call
+from connectors.events.verdicts import Note, Rules, Stated, Verdict
 
 __all__ = [
-    "MAX_EVENT_BYTES",
     "Admission",
     "Admitted",
     "DispositionRow",
     "Origin",
-    "Step",
-    "Steps",
-    "Verdict",
+    "given_id",
 ]
-
-MAX_EVENT_BYTES = 1 << 20
-"""Largest event, as JSON text; a larger one is rejected, its neighbours are not."""
 
 _HOUR = 3600 * 1_000_000
 _encode = msgspec.json.encode
@@ -44,10 +46,29 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _Texts = tuple[bytes | None, ...]
 """The JSON of properties, traits, context and integrations, keys in order."""
 
+_CHANGEABLE = (
+    "event",
+    "name",
+    "user_id",
+    "anonymous_id",
+    "group_id",
+    "properties",
+    "traits",
+    "context",
+    "integrations",
+)
+"""Fields that rules may set."""
+
+_changeable = attrgetter(*_CHANGEABLE)
+
+_DEFAULT = Policy()
+_NAMELESS = ("identify", "page", "screen", "alias")
+_NOTHING = Note()
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where items come from; holds for every item of one load."""
+    """Where items come from; holds for every item of one load or request."""
 
     source: str
     scope: str
@@ -58,41 +79,11 @@ class Origin:
     # Makes, with the line, the id of an event that has neither an id nor a time of its
     # own repeatable (a file: its hash). Without one such an id is random.
     seed: str | None = None
-
-
-class Verdict(NamedTuple):
-    """Why an event goes no further."""
-
-    disposition: Disposition
-    reason: str
-
-
-Step = Callable[[Event], Verdict | None]
-"""Looks at an event, and says None to let it pass.
-
-A step that alters an event sets its fields to new values. What an event came with is
-never changed itself: it is kept with the reason when the event goes no further.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """What stands between normalising and the disposition, in this order."""
-
-    suppression: Sequence[Step] = ()
-    consent: Sequence[Step] = ()
-    before_contract: Sequence[Step] = ()
-    contract: Sequence[Step] = ()
-    after_contract: Sequence[Step] = ()
-
-    def in_order(self) -> tuple[Step, ...]:
-        return (
-            *self.suppression,
-            *self.consent,
-            *self.before_contract,
-            *self.contract,
-            *self.after_contract,
-        )
+    policy: Policy = _DEFAULT
+    gpc: bool = False  # the request said `Sec-GPC: 1`
+    # A replay: when the items first arrived, by which a client's clock is corrected.
+    first_received_at: int | None = None
+    fingerprint: Callable[[], str] | None = None
 
 
 class DispositionRow(NamedTuple):
@@ -113,19 +104,44 @@ class DispositionRow(NamedTuple):
 class Admitted:
     """What the items of one load became."""
 
-    received: Counter[int] = field(default_factory=Counter)  # hour (µs) → items
+    # (segment, source, hour in µs) → items
+    received: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     events: list[tuple[Any, ...]] = field(default_factory=list)  # Event's fields, JSON
     # as text: rows of `raw.events`
     dispositions: list[DispositionRow] = field(default_factory=list)
     consent: list[ConsentStatement] = field(default_factory=list)
 
 
-class Admission:
-    """Judges items by one set of rules."""
+class _NoRules:
+    def concerns(self, *about: Any) -> int:
+        return 0
 
-    def __init__(self, rules: IdentifierRules, steps: Steps | None = None) -> None:
-        self._identifiers_of = rules.of
-        self._steps = (steps or Steps()).in_order()
+    def keeps(self, *about: Any, gpc: bool = False) -> int | None:
+        """No contract."""
+
+    def judge(self, event: Event, policy: Policy, **about: Any) -> None:
+        """Nothing to say."""
+
+
+class Admission:
+    """Judges items by one set of rules, and makes the rows of what it judged.
+
+    Without rules every event with an identity is admitted as it is.
+    """
+
+    def __init__(
+        self, identifiers: IdentifierRules, rules: Rules | None = None
+    ) -> None:
+        rules = rules or _NoRules()
+        self._identifiers_of = identifiers.of
+        self._concerns = rules.concerns
+        self._keeps = rules.keeps
+        self._judge = rules.judge
+        # Fields of a call of which any text is an identifier.
+        self._first_id, self._second_id = (
+            name if identifiers.of(_event({name: "x"}, _NOWHERE)) else ""
+            for name in ("userId", "anonymousId")
+        )
 
     def admit_bytes(
         self, data: bytes, origin: Origin, out: Admitted, *, line: int = 0
@@ -139,7 +155,7 @@ class Admission:
         except Undecodable as error:
             self.refuse(data, error.reason, origin, out, line=line)
             return
-        is_large = len(data) > MAX_EVENT_BYTES
+        is_large = len(data) > origin.policy.max_event_bytes
         if not is_large and type(value) is dict and "batch" not in value:
             self.admit(value, origin, out, line=line)  # by far the most
             return
@@ -148,16 +164,23 @@ class Admission:
             self.admit(item, origin, out, line=line, index=index, size=size)
 
     def refuse(
-        self, data: bytes, reason: str, origin: Origin, out: Admitted, *, line: int = 0
+        self,
+        data: bytes,
+        reason: str,
+        origin: Origin,
+        out: Admitted,
+        *,
+        line: int = 0,
+        replay_of: str | None = None,
     ) -> None:
         """Count bytes that hold no item as one rejected item, and keep them."""
         if line:
             reason = f"{origin.segment}:{line}: {reason}"
         text = data.decode("utf-8", "backslashreplace")
-        out.received[origin.received_at // _HOUR * _HOUR] += 1
+        _receive(out, origin, origin.received_at)
         place = (origin.source, origin.path, origin.received_at)
         out.dispositions.append(
-            DispositionRow(None, *place, "rejected", reason, None, text)
+            DispositionRow(None, *place, "rejected", reason, None, text, replay_of)
         )
 
     def admit(
@@ -170,66 +193,203 @@ class Admission:
         index: int = 0,
         size: int = 0,
     ) -> None:
-        """Judge one decoded item, the `index`th of its line.
+        """Judge one decoded item, the `index`th of its line, and make its rows.
 
         `size` is its JSON text in bytes, if large.
         """
-        own = None
-        if origin.keeps_received_at and type(item) is dict:
-            given = item.get("receivedAt")
-            own = instant(item.get("received_at") if given is None else given)
-        received_at = origin.received_at if own is None else own
-        out.received[received_at // _HOUR * _HOUR] += 1
-        event: Event | None = None
-        verdict: Verdict | None = None
+        note = self.judge(item, origin, line=line, index=index, size=size)
+        self.keep(item, note, origin, out, line=line, index=index)
+
+    def judge(
+        self,
+        item: Any,
+        origin: Origin,
+        *,
+        line: int = 0,
+        index: int = 0,
+        size: int = 0,
+        applied: list[str] | None = None,
+    ) -> Note | None:
+        """Decide about one decoded item, which is not changed; None: admitted as it is.
+
+        `applied` collects the names of the transformations that altered it.
+        """
+        policy = origin.policy
         try:
-            if size > MAX_EVENT_BYTES:
+            if size > policy.max_event_bytes:
                 raise Unusable("event_too_large")
-            event, texts = self._normalise(item, origin, own, (line, index))
+            call = to_call(item)
+            get = call.get
+            kind: Any = get("type")
+            text: Any = get("event")
+            message_id = get("messageId")
+            is_plain = (
+                (kind == "track" and _is_text(text))
+                or kind in _NAMELESS
+                or (kind == "group" and _is_text(get("groupId")))
+            )
+            has_identity = _is_text(get(self._first_id)) or _is_text(
+                get(self._second_id)
+            )
+            is_named = _is_text(message_id) or origin.seed is not None
+            if is_plain and has_identity and is_named:
+                source = origin.source
+                if not self._concerns(policy, source, kind, text):
+                    return None  # by far the most
+                if kind == "track":
+                    about = get("properties"), get("context")
+                    kept = self._keeps(policy, source, text, *about, gpc=origin.gpc)
+                    if kept is not None:
+                        return Note(contract_version=kept)
+            event = _event(call, origin)
         except Unusable as error:
-            verdict = Verdict("rejected", error.reason)
-        else:
-            if self._steps:
-                verdict, texts = self._judged(event, texts)
-            is_suppressed = verdict is not None and verdict.disposition == "suppressed"
-            if event.consent is not None and not is_suppressed:
-                out.consent.append(_statement(event))
-            if verdict is None:
-                out.events.append(_landed(event, texts))
-        out.dispositions.append(_row(item, event, verdict, origin, received_at))
+            return Note(disposition="rejected", reason=error.reason)
+        before = _changeable(event)
+        listed = len(event.violations)
+        verdict: Verdict | None = None
+        if not has_identity and not self._identifiers_of(event):
+            if origin.fingerprint is None or not wanted(
+                policy, event.consent, origin.gpc
+            ):
+                return Note(disposition="rejected", reason="missing_identity")
+            context = event.context if type(event.context) is dict else {}
+            event.context = {**context, "fingerprint": origin.fingerprint()}
+        if self._concerns(policy, origin.source, event.type, event.event_text):
+            verdict = self._judge(event, policy, gpc=origin.gpc, applied=applied)
+        after = _changeable(event)
+        is_changed = not all(map(is_, before, after))
+        if verdict is None and is_changed and not self._is_identified(event):
+            verdict = Verdict("rejected", "missing_identity")
+        if verdict is not None:
+            return self._noted(item, verdict, origin, (line, index))
+        note = Note(
+            contract_version=event.contract_version,
+            violations=event.violations[listed:],
+        )
+        if is_changed:
+            note.changed = {
+                name: now
+                for name, was, now in zip(_CHANGEABLE, before, after, strict=True)
+                if now is not was
+            }
+        if not is_named and as_text(message_id) is None:
+            own, _ = self._normalised(item, origin, None, (line, index))
+            note.message_id = own.message_id
+        return None if note == _NOTHING else note
 
-    def _judged(self, event: Event, texts: _Texts) -> tuple[Verdict | None, _Texts]:
-        """What the steps say, and the JSON of what they leave."""
-        before = _objects(event)
-        for step in self._steps:
-            verdict = step(event)
-            if verdict is not None:
-                return verdict, texts
-        if all(map(is_, before, _objects(event))):
-            return None, texts
-        return None, _texts(event)
+    def _is_identified(self, event: Event) -> bool:
+        has_first = bool(self._first_id) and _is_text(event.user_id)
+        has_second = bool(self._second_id) and _is_text(event.anonymous_id)
+        return has_first or has_second or bool(self._identifiers_of(event))
 
-    def _normalise(
-        self, item: Any, origin: Origin, own: int | None, place: tuple[int, int]
-    ) -> tuple[Event, _Texts]:
+    def _noted(
+        self, item: Any, verdict: Verdict, origin: Origin, place: tuple[int, int]
+    ) -> Note:
+        """What is remembered of an item that goes no further."""
+        event, _ = self._normalised(item, origin, _own_arrival(item, origin), place)
+        note = Note(
+            disposition=verdict.disposition,
+            reason=verdict.reason,
+            message_id=event.message_id,
+            event=event.event,
+        )
+        if event.consent is not None and verdict.disposition != "suppressed":
+            note.stated = Stated(event.timestamp, event.identifiers, event.consent)
+        return note
+
+    def keep(
+        self,
+        item: Any,
+        note: Note | None,
+        origin: Origin,
+        out: Admitted,
+        *,
+        line: int = 0,
+        index: int = 0,
+    ) -> None:
+        """Make the rows of one item as it was decided; counted as received once.
+
+        An item that `note` withholds may be None.
+        """
+        own = _own_arrival(item, origin)
         received_at = origin.received_at if own is None else own
+        _receive(out, origin, received_at)
+        if note is None or note.disposition == "admitted":
+            message_id = note.message_id if note else None
+            event, texts = self._normalised(
+                item, origin, own, (line, index), message_id
+            )
+            if event.consent is not None:
+                out.consent.append(_statement(event))
+            if note is not None:
+                texts = self._noted_on(event, note, texts)
+            place = (origin.source, origin.path, received_at)
+            out.dispositions.append(
+                DispositionRow(
+                    event.message_id,
+                    *place,
+                    "admitted",
+                    None,
+                    event.event,
+                    None,
+                    note.replay_of if note else None,
+                )
+            )
+            out.events.append(_landed(event, texts))
+            return
+        if note.stated is not None:
+            out.consent.append(
+                ConsentStatement(
+                    note.message_id or "",
+                    origin.scope,
+                    origin.source,
+                    note.stated.stated_at,
+                    received_at,
+                    note.stated.identifiers,
+                    note.stated.categories,
+                )
+            )
+        message_id, name = note.message_id, note.event
+        if message_id is None:
+            message_id, name = given_id(item), name or _given_name(item)
+        out.dispositions.append(
+            DispositionRow(
+                message_id,
+                origin.source,
+                origin.path,
+                received_at,
+                note.disposition,
+                note.reason,
+                name,
+                _encode(item).decode() if note.is_kept else None,
+                note.replay_of,
+            )
+        )
+
+    def _noted_on(self, event: Event, note: Note, texts: _Texts) -> _Texts:
+        """The event as the rules left it; what tells it from others stays."""
+        event.contract_version = note.contract_version
+        event.violations = event.violations + note.violations
+        if not note.changed:
+            return texts
+        for name, value in note.changed.items():
+            setattr(event, name, value)
+        event.identifiers = self._identifiers_of(event)
+        return _texts(event)
+
+    def _normalised(
+        self,
+        item: Any,
+        origin: Origin,
+        own: int | None,
+        place: tuple[int, int],
+        message_id: str | None = None,
+    ) -> tuple[Event, _Texts]:
+        """The whole event, with times, identifiers and hashes, before any rule."""
         call = to_call(item)
         get = call.get
-        violations = []
-        kind = get("type") or "track"
-        text = as_text(get("event"))
-        if kind not in TYPES:
-            violations.append("unknown_type")
-            text = text or as_text(kind)
-            kind = "track"
-        if kind != "track":
-            text = None
-        elif text is None:
-            violations.append("missing_event")
-        group_id = as_text(get("groupId"))
-        if kind == "group" and group_id is None:
-            raise Unusable("group_id_missing")
-
+        event = _event(call, origin)
+        received_at = origin.received_at if own is None else own
         sent_at = instant(get("sentAt"))
         timestamp = instant(get("timestamp"))
         original = instant(get("originalTimestamp"))
@@ -237,52 +397,111 @@ class Admission:
         if client is None and not (
             get("timestamp") is None and get("originalTimestamp") is None
         ):
-            violations.append("timestamp_unreadable")
+            event.violations.append("timestamp_unreadable")
         # With an arrival time of its own the row has been through a collector, which
         # has corrected `timestamp` already.
         is_final = own is not None and timestamp is not None
-        time = correct(client, sent_at, received_at, is_final=is_final)
+        arrived = origin.first_received_at or received_at
+        time = correct(client, sent_at, arrived, is_final=is_final)
         if time.is_future:
-            violations.append("timestamp_in_future")
-
-        name, properties, traits, context = _described(call, kind)
-        event = Event(
-            message_id="",
-            scope=origin.scope,
-            type=kind,
-            # A name of signs alone (`!`, an emoji) has no other form.
-            event=(snake_case(text) or text) if text else None,
-            event_text=text,
-            name=as_text(name),
-            user_id=as_text(get("userId")),
-            anonymous_id=as_text(get("anonymousId")),
-            distinct_id=as_text(get("distinctId")),
-            previous_id=as_text(get("previousId")),
-            group_type=as_text(get("groupType")) or ("company" if group_id else None),
-            group_id=group_id,
-            timestamp=time.timestamp,
-            original_timestamp=client if original is None else original,
-            sent_at=sent_at,
-            received_at=received_at,
-            skew_ms=time.skew_ms,
-            properties=properties,
-            traits=traits,
-            context=context,
-            integrations=get("integrations"),
-            consent=stated(context) if context else None,
-            source=origin.source,
-            path=origin.path,
-            violations=violations,
-            content_hash="",
-            row_hash="",
-        )
+            event.violations.append("timestamp_in_future")
+        event.timestamp = time.timestamp
+        event.original_timestamp = client if original is None else original
+        event.sent_at = sent_at
+        event.received_at = received_at
+        event.skew_ms = time.skew_ms
+        if origin.gpc:
+            event.consent = {**(event.consent or {}), "advertising": False}
         event.identifiers = self._identifiers_of(event)
-        if not event.identifiers:
-            raise Unusable("missing_identity")
         texts = _texts(event)
-        message_id = as_text(get("messageId"))
+        message_id = message_id or as_text(get("messageId"))
         _identify(event, texts, message_id, client, origin.seed, place)
         return event, texts
+
+
+_NOWHERE = Origin("", "", "", "", 0, keeps_received_at=False)
+
+
+def given_id(item: Any) -> str | None:
+    """The id an item came with, under any of its names."""
+    fields = item if type(item) is dict else {}
+    given = (fields.get(k) for k in ("messageId", "message_id", "uuid", "id"))
+    found = next((as_text(value) for value in given if value), None)
+    if found is None:
+        with suppress(Unusable):
+            found = as_text(to_call(item).get("messageId"))
+    return found
+
+
+def _given_name(item: Any) -> str | None:
+    text = as_text(item.get("event")) if type(item) is dict else None
+    return event_name(text) if text else None
+
+
+def _own_arrival(item: Any, origin: Origin) -> int | None:
+    """When an imported row says it arrived."""
+    if not origin.keeps_received_at or type(item) is not dict:
+        return None
+    given = item.get("receivedAt")
+    return instant(item.get("received_at") if given is None else given)
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and value != "" and not value.isspace()
+
+
+def _receive(out: Admitted, origin: Origin, received_at: int) -> None:
+    out.received[origin.segment, origin.source, received_at // _HOUR * _HOUR] += 1
+
+
+def _event(call: dict[str, Any], origin: Origin) -> Event:
+    """What a call says, without times, identifiers and hashes.
+
+    Raises:
+        Unusable: a group call without a group.
+    """
+    get = call.get
+    violations = []
+    kind = get("type") or "track"
+    text = as_text(get("event"))
+    if kind not in TYPES:
+        violations.append("unknown_type")
+        text = text or as_text(kind)
+        kind = "track"
+    if kind != "track":
+        text = None
+    elif text is None:
+        violations.append("missing_event")
+    group_id = as_text(get("groupId"))
+    if kind == "group" and group_id is None:
+        raise Unusable("group_id_missing")
+    name, properties, traits, context = _described(call, kind)
+    return Event(
+        message_id="",
+        scope=origin.scope,
+        type=kind,
+        event=event_name(text) if text else None,
+        event_text=text,
+        name=as_text(name),
+        user_id=as_text(get("userId")),
+        anonymous_id=as_text(get("anonymousId")),
+        distinct_id=as_text(get("distinctId")),
+        previous_id=as_text(get("previousId")),
+        group_type=as_text(get("groupType")) or ("company" if group_id else None),
+        group_id=group_id,
+        timestamp=origin.received_at,
+        received_at=origin.received_at,
+        properties=properties,
+        traits=traits,
+        context=context,
+        integrations=get("integrations"),
+        consent=stated(context) if context else None,
+        source=origin.source,
+        path=origin.path,
+        violations=violations,
+        content_hash="",
+        row_hash="",
+    )
 
 
 def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
@@ -305,10 +524,6 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
     if kind == "identify" and traits is None and type(context) is dict:
         traits = context.get("traits")  # rudder-python and rudder-js
     return name, properties, traits, context
-
-
-def _objects(event: Event) -> tuple[Any, Any, Any, Any]:
-    return event.properties, event.traits, event.context, event.integrations
 
 
 def _texts(event: Event) -> _Texts:
@@ -384,37 +599,4 @@ def _statement(event: Event) -> ConsentStatement:
         event.received_at,
         event.identifiers,
         event.consent or {},
-    )
-
-
-def _row(
-    item: Any,
-    event: Event | None,
-    verdict: Verdict | None,
-    origin: Origin,
-    received_at: int,
-) -> DispositionRow:
-    source, path = origin.source, origin.path
-    message_id: str | None
-    name: str | None
-    if verdict is None:
-        assert event is not None
-        message_id, name = event.message_id, event.event
-        return DispositionRow(
-            message_id, source, path, received_at, "admitted", None, name, None
-        )
-    if event is not None:
-        message_id, name = event.message_id, event.event
-    else:
-        fields = item if type(item) is dict else {}
-        given = (fields.get(k) for k in ("messageId", "message_id", "uuid", "id"))
-        message_id = next((as_text(value) for value in given if value), None)
-        text = as_text(fields.get("event"))
-        name = (snake_case(text) or text) if text else None
-    disposition, reason = verdict
-    # A filtered event's payload is not stored: that is what its owner asked for.
-    is_kept = disposition not in ("consent_filtered", "suppressed", "dropped")
-    payload = _encode(item).decode() if is_kept else None
-    return DispositionRow(
-        message_id, source, path, received_at, disposition, reason, name, payload
     )

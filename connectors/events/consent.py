@@ -1,13 +1,23 @@
-"""Consent statements as they travel in an event's context.
+"""Consent statements as they travel in an event's context, and what they permit.
 
 Two forms are read (their vendors' public documentation):
-Segment `context.consent.categoryPreferences = {category: bool}`;
-RudderStack `context.consentManagement = {allowedConsentIds, deniedConsentIds}`.
+Segment `context.consent.categoryPreferences = {category: bool}`: a category that is not
+granted is denied, and all that are required must be granted;
+RudderStack `context.consentManagement = {allowedConsentIds, deniedConsentIds}`: only
+what is denied counts, and with `resolutionStrategy: or` only if all of it is.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["stated"]
+from connectors.events.policy import NoConsent
+
+__all__ = ["ALWAYS_KEPT", "denied", "stated"]
+
+ALWAYS_KEPT = "segment_consent_preference_updated"
+"""The event that tells of a new choice; it goes through whatever the choice is."""
+
+_OPT_OUT = "advertising"  # what the signal Sec-GPC (Global Privacy Control) denies
 
 
 def stated(context: Any) -> dict[str, bool] | None:
@@ -28,6 +38,43 @@ def stated(context: Any) -> dict[str, bool] | None:
         denied = _ids(management.get("deniedConsentIds"))
         return dict.fromkeys(granted, True) | dict.fromkeys(denied, False)
     return None
+
+
+def denied(
+    required: Sequence[str],
+    statement: Mapping[str, bool] | None,
+    context: Any,
+    *,
+    no_consent: NoConsent = "assume_true",
+    gpc: bool = False,
+) -> list[str]:
+    """The required categories that keep an event out; empty when it may be kept.
+
+    `statement` is what `stated` read in `context`. A Global Privacy Control signal
+    denies advertising whatever else is said, and says nothing of other categories.
+    """
+    opted_out = [c for c in required if gpc and c == _OPT_OUT]
+    if statement is None:
+        missing = [] if no_consent == "assume_true" else list(required)
+        return missing or opted_out
+    management = _management(context)
+    if management is None:
+        return [c for c in required if c in opted_out or statement.get(c) is not True]
+    found = [c for c in required if c in opted_out or statement.get(c) is False]
+    if management.get("resolutionStrategy") == "or" and len(found) < len(required):
+        return opted_out
+    return found
+
+
+def _management(context: Any) -> dict[str, Any] | None:
+    """RudderStack's statement, when `stated` took that one."""
+    if type(context) is not dict:
+        return None
+    consent = context.get("consent")
+    if type(consent) is dict and type(consent.get("categoryPreferences")) is dict:
+        return None
+    management = context.get("consentManagement")
+    return management if type(management) is dict else None
 
 
 def _ids(value: Any) -> list[str]:

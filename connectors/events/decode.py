@@ -15,7 +15,7 @@ whole item; here each becomes the nearest value that JSON and SQL can both hold:
 
 import json
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ _BOM = b"\xef\xbb\xbf"
 _DIGITS_TO_0 = bytes(48 if 48 <= b <= 57 or b == 46 else b for b in range(256))
 _LONG_NUMBER = b"0" * 18
 _INT64 = range(-(2**63), 2**63)
+_LARGE = 16_384
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # A string that does not end goes on to the end: looking at it once is enough.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
@@ -93,9 +94,16 @@ def _integer(text: str) -> int | str:
 def _float(text: str) -> float | str:
     value = float(text)
     is_infinite = value - value != 0
-    if is_infinite or (len(text) > 17 and Decimal(text) != Decimal(repr(value))):
+    if is_infinite or (len(text) > 17 and not _is_exact(text, value)):
         return text
     return value
+
+
+def _is_exact(text: str, value: float) -> bool:
+    try:
+        return Decimal(text) == Decimal(repr(value))
+    except InvalidOperation:  # an exponent of more digits than even a decimal takes
+        return False
 
 
 def _without_half(escape: re.Match[str]) -> str:
@@ -105,7 +113,8 @@ def _without_half(escape: re.Match[str]) -> str:
 
 def _may_be_deep(data: bytes) -> bool:
     """Whether the nesting may exceed MAX_DEPTH; a few C calls say no for most data."""
-    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+    # Of a batch, counting what it has many of takes longer than the rest.
+    if len(data) < _LARGE and data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
         return False
     brackets = data.translate(None, _NO_BRACKETS)
     for _ in range(16):

@@ -6,12 +6,25 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["as_text", "snake_case"]
+from connectors.events.policy import Convention
+
+__all__ = ["as_text", "event_name", "in_convention", "is_object_action", "snake_case"]
 
 _BORDERS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATORS = re.compile(r"[^\w$]+")
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _CACHED_LENGTH = 200  # a longer name is worked out each time: the cache stays small
+
+# Past tenses that do not end in -ed.
+_PAST = """
+agreed became begun bound broken brought built caught chosen cut done drawn driven
+fallen fed felt forgotten found freed frozen given gone got grown guaranteed heard held
+hidden hit kept known laid led left lent lost made met overridden overwritten paid put
+quit read rebuilt redone repaid resent reset rewritten run said seen sent set shown shut
+sold spent split spoken stolen swept taken taught thrown told undone understood unsent
+upheld withdrawn won woken written
+"""
+_IRREGULAR = frozenset(_PAST.split())
 
 
 def snake_case(text: str) -> str | None:
@@ -28,6 +41,36 @@ def _snake_case(text: str) -> str | None:
 
 
 _cached = lru_cache(maxsize=4096)(_snake_case)
+
+
+def event_name(text: str) -> str:
+    """The name of an event sent as `text`: in snake_case, and never with white space.
+
+    A name of signs alone (`!`, an emoji) has no other form.
+    """
+    return snake_case(text) or "_".join(text.split())
+
+
+def in_convention(name: str, convention: Convention) -> str:
+    """A name in snake_case as the convention writes it; a system name (`$…`) as it is.
+
+    There is one way to write a name: `HttpRequest`, not `HTTPRequest`.
+    """
+    if convention == "snake_case" or name[:1] == "$":
+        return name
+    first, *rest = name.split("_")
+    if convention == "TitleCase":
+        first = first[:1].upper() + first[1:]
+    return first + "".join(word[:1].upper() + word[1:] for word in rest)
+
+
+def is_object_action(name: str) -> bool:
+    """Whether a name in snake_case says what was done with what: `order_completed`."""
+    *objects, action = name.split("_")
+    if not any(objects):
+        return False
+    is_regular = action.endswith("ed") and len(action) > 3 and action[-3] != "e"
+    return is_regular or action in _IRREGULAR
 
 
 def as_text(value: Any) -> str | None:

@@ -65,7 +65,7 @@ def items(value: Any) -> list[Any]:
     batch = value.get("batch")
     if type(batch) is not list:
         return [value]
-    sent_at = _first(value, "sentAt", "sent_at")
+    sent_at = _sent_at(value)
     shared = {key: value.get(key) for key in ("context", "integrations")}
     shared = {key: object_ for key, object_ in shared.items() if object_}
     if sent_at is None and not shared:
@@ -83,7 +83,7 @@ def _with_shared(item: dict[str, Any], sent_at: Any, shared: Any) -> dict[str, A
         merged["context"] = {**common, **own}
     elif own is None and common is not None:
         merged["context"] = common
-    if sent_at is not None and _first(item, "sentAt", "sent_at") is None:
+    if sent_at is not None and _sent_at(item) is None:
         merged["sentAt"] = sent_at
     return merged
 
@@ -177,5 +177,6 @@ def _with_nested(traits: dict[str, Any]) -> dict[str, Any]:
     return {**plain, **traits, **({"traits": system} if system else {})}
 
 
-def _first(values: dict[str, Any], *names: str) -> Any:
-    return next((values[name] for name in names if values.get(name) is not None), None)
+def _sent_at(values: dict[str, Any]) -> Any:
+    given = values.get("sentAt")
+    return values.get("sent_at") if given is None else given

@@ -10,13 +10,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import wraps
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from connectors.errors import LandingError
 from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.rulebook import Rulebook
 from connectors.landing.home import Home
 from connectors.landing.manifest import LoadedFile, Manifest
 from connectors.landing.streams import tables
@@ -24,7 +27,13 @@ from connectors.landing.writer import write_files
 from connectors.sources.files import Broken, Chunk, Unit, chunks, rows
 from connectors.sources.layouts import layouts
 
-__all__ = ["Imported", "import_units", "load_name", "source_name"]
+__all__ = [
+    "Imported",
+    "import_units",
+    "load_name",
+    "source_name",
+    "without_collecting",
+]
 
 COMMIT_INTERVAL_S = 0.5
 """Finished chunks wait this long for others before the manifest is rewritten."""
@@ -207,21 +216,31 @@ _admission: Admission
 
 def _start_worker(project: Path) -> None:
     global _admission
-    _admission = Admission(IdentifierRules.load(project))
+    _admission = Admission(IdentifierRules.load(project), Rulebook.load(project))
 
 
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
+
+
+def without_collecting(work: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
+    """For work that makes many objects and no cycles: collecting costs a fifth."""
+
+    @wraps(work)
+    def worked(*args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            if was_enabled:
+                gc.enable()
+
+    return worked
+
+
+@without_collecting
 def _admit_chunk(job: _Job) -> _Done:
-    # A chunk makes millions of objects and no cycles: collecting costs a fifth.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return _admit(job)
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _admit(job: _Job) -> _Done:
     chunk, origin = job.chunk, job.origin
     if job.span is not None:
         start, size = job.span
@@ -236,7 +255,7 @@ def _admit(job: _Job) -> _Done:
             _admission.refuse(row.payload, row.reason, origin, out, line=line)
         else:
             _admission.admit(row, origin, out, line=line)
-    found = tables(out, source=origin.source, segment=origin.segment)
+    found = tables(out)
     day = datetime.fromtimestamp(origin.received_at / 1e6, UTC).strftime("%Y-%m-%d")
     return _Done(
         write_files(Home(job.home), job.name, found, day=day),

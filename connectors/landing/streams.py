@@ -141,13 +141,12 @@ a tenth smaller (measured on 10,000 generated events)."""
 _encode = msgspec.json.encode
 
 
-def tables(admitted: Admitted, *, source: str, segment: str) -> dict[str, pa.Table]:
+def tables(admitted: Admitted) -> dict[str, pa.Table]:
     """What one load adds to each stream; streams it adds nothing to are left out."""
     rows: dict[str, Sequence[Sequence[Any]]] = {
         "events": admitted.events,
         "receipts": [
-            (segment, source, hour, items)
-            for hour, items in sorted(admitted.received.items())
+            (*place, items) for place, items in sorted(admitted.received.items())
         ],
         "dispositions": admitted.dispositions,
         "consent": [(*row[:6], _encode(row.categories)) for row in admitted.consent],

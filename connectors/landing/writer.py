@@ -19,14 +19,19 @@ ROW_GROUP = 122_880
 
 
 def write_files(
-    home: Home, name: str, tables: Mapping[str, pa.Table], *, day: str
+    home: Home,
+    name: str,
+    tables: Mapping[str, pa.Table],
+    *,
+    day: str,
+    names: tuple[str, ...] = (),
 ) -> list[LoadedFile]:
     """Write one load's files; they count only once the manifest holds them.
 
-    `name` tells what the load was made from. The same load written again, or by two at
-    once, may differ in its arrival time: a path holds its content's hash, so that no
-    file is replaced by another one after the manifest has named it. `day` is a folder,
-    `YYYY-MM-DD`.
+    `name` tells what the load was made from, `names` each part if there are several.
+    The same load written again, or by two at once, may differ in its arrival time: a
+    path holds its content's hash, so that no file is replaced by another one after the
+    manifest has named it. `day` is a folder, `YYYY-MM-DD`.
     """
     files = []
     for stream, table in tables.items():
@@ -49,7 +54,7 @@ def write_files(
                 path=path,
                 rows=table.num_rows,
                 sha256=digest,
-                names=(name,),
+                names=names or (name,),
                 landed_at=time.time(),
             )
         )

@@ -3,23 +3,19 @@
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from connectors.events.admission import (
-    MAX_EVENT_BYTES,
-    Admission,
-    Admitted,
-    Origin,
-    Step,
-    Steps,
-    Verdict,
-)
+from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.canonical import Event
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.policy import Policy
+from connectors.events.verdicts import Note, Rules, Verdict
 
 RULES = IdentifierRules.load(Path(__file__).parents[2])
 SECOND = 1_000_000
@@ -30,13 +26,32 @@ FILE = replace(LIVE, path="file", keeps_received_at=True, seed="hash-of-file")
 TRACK = {"type": "track", "event": "Order Completed", "userId": "u", "messageId": "m"}
 
 
+MAX_EVENT_BYTES = Policy().max_event_bytes
+
+
+class Judging:
+    """Rules that do what a function does, to every event."""
+
+    def __init__(self, judge: Callable[[Event], Verdict | None]) -> None:
+        self._judge = judge
+
+    def concerns(self, *about: Any) -> int:
+        return 1
+
+    def keeps(self, *about: Any, gpc: bool = False) -> int | None:
+        return None
+
+    def judge(self, event: Event, policy: Policy, **about: Any) -> Verdict | None:
+        return self._judge(event)
+
+
 def admitted(
-    *items: Any, origin: Origin = LIVE, steps: Steps | None = None
+    *items: Any, origin: Origin = LIVE, rules: Rules | None = None
 ) -> Admitted:
     out = Admitted()
     for line, item in enumerate(items, 1):
         data = item if isinstance(item, bytes) else json.dumps(item).encode()
-        Admission(RULES, steps).admit_bytes(data, origin, out, line=line)
+        Admission(RULES, rules).admit_bytes(data, origin, out, line=line)
     return out
 
 
@@ -104,7 +119,7 @@ def test_a_poisoned_batch_loses_only_the_poison() -> None:
     assert len(out.events) == 498
     assert out.dispositions[249].reason == "missing_identity"
     assert out.dispositions[250].reason == "event_too_large"
-    assert out.received == {NOW // HOUR * HOUR: 500}
+    assert out.received == {("segment-1", "web", NOW // HOUR * HOUR): 500}
 
 
 # What is kept
@@ -313,7 +328,8 @@ def test_an_import_keeps_the_arrival_it_carries() -> None:
         "received_at": NOW // 1000,
     }
     assert one(snake, FILE)["received_at"] == NOW
-    assert admitted(arrived, origin=FILE).received == {row["received_at"]: 1}
+    (place,) = admitted(arrived, origin=FILE).received
+    assert place == ("segment-1", "web", row["received_at"])
 
 
 # Ids of messages and hashes
@@ -389,22 +405,7 @@ def test_the_row_hash_tells_rows_apart_and_not_their_place() -> None:
         assert one({**TRACK, **change})["row_hash"] != row["row_hash"]
 
 
-# Steps
-
-
-def test_steps_stand_in_their_order() -> None:
-    seen = []
-
-    def step(name: str) -> Step:
-        def look(event: Event) -> None:
-            seen.append(name)
-
-        return look
-
-    names = ("suppression", "consent", "before_contract", "contract", "after_contract")
-    steps = Steps(**{name: [step(name)] for name in reversed(names)})
-    admitted(TRACK, steps=steps)
-    assert seen == list(names)
+# Rules
 
 
 @pytest.mark.parametrize(
@@ -419,15 +420,11 @@ def test_steps_stand_in_their_order() -> None:
 def test_a_verdict_ends_the_way(
     disposition: Any, keeps_payload: bool, keeps_consent: bool
 ) -> None:
-    def refuse(event: Event) -> Verdict:
-        return Verdict(disposition, "because")
-
-    def fail(event: Event) -> None:
-        raise AssertionError("the event had its verdict already")
-
     consent = {"consent": {"categoryPreferences": {"analytics": False}}}
-    steps = Steps(suppression=[refuse], contract=[fail])
-    out = admitted({**TRACK, "context": consent}, steps=steps)
+    out = admitted(
+        {**TRACK, "context": consent},
+        rules=Judging(lambda event: Verdict(disposition, "because")),
+    )
     (row,) = out.dispositions
     assert (row.disposition, row.reason, row.message_id) == (
         disposition,
@@ -439,7 +436,7 @@ def test_a_verdict_ends_the_way(
     assert [s.categories for s in out.consent] == [{"analytics": False}] * keeps_consent
 
 
-def test_what_a_step_changes_is_stored_and_the_hashes_stay() -> None:
+def test_what_the_rules_change_is_stored_and_the_hashes_stay() -> None:
     def rename(event: Event) -> None:
         event.event = "renamed"
         event.properties = {**(event.properties or {}), "added": 1}
@@ -447,23 +444,93 @@ def test_what_a_step_changes_is_stored_and_the_hashes_stay() -> None:
 
     call = {**TRACK, "properties": {"a": 1}, "context": {"ip": "203.0.113.1"}}
     before = one(call)
-    (after,) = rows(admitted(call, steps=Steps(after_contract=[rename])))
+    (after,) = rows(admitted(call, rules=Judging(rename)))
     assert json.loads(after["properties"]) == {"a": 1, "added": 1}
     assert (after["event"], after["context"]) == ("renamed", None)
     for name in ("content_hash", "row_hash", "message_id", "traits"):
         assert after[name] == before[name]
 
 
-def test_a_quarantined_event_is_kept_as_it_came() -> None:
-    def alter(event: Event) -> None:
-        event.properties = {"masked": True}
+def test_identifiers_are_those_of_what_is_stored() -> None:
+    def hide(event: Event) -> None:
+        event.traits = {"email": None}
+        event.anonymous_id = "cookie"
 
+    call = {"type": "identify", "userId": "u", "messageId": "m"}
+    (row,) = rows(
+        admitted({**call, "traits": {"email": "a@b.example"}}, rules=Judging(hide))
+    )
+    assert {(i.kind, i.value) for i in row["identifiers"]} == {
+        ("user_id", "u"),
+        ("anonymous_id", "cookie"),
+    }
+
+
+def test_an_event_that_loses_its_last_identifier_is_refused() -> None:
+    def hide(event: Event) -> None:
+        event.user_id = None
+
+    out = admitted(TRACK, rules=Judging(hide))
+    assert [(r.disposition, r.reason) for r in out.dispositions] == [
+        ("rejected", "missing_identity")
+    ]
+
+
+def test_a_quarantined_event_is_kept_as_it_came() -> None:
     def refuse(event: Event) -> Verdict:
+        event.properties = {"masked": True}
         return Verdict("quarantined", "contract")
 
-    steps = Steps(before_contract=[alter], contract=[refuse])
-    (row,) = admitted({**TRACK, "properties": {"a": 1}}, steps=steps).dispositions
+    call = {**TRACK, "properties": {"a": 1}}
+    (row,) = admitted(call, rules=Judging(refuse)).dispositions
     assert json.loads(row.payload or "")["properties"] == {"a": 1}
+
+
+# Two halves
+
+
+@pytest.mark.parametrize("rules", [None, Judging(lambda event: None)])
+def test_what_was_judged_is_kept_the_same_in_another_process(
+    rules: Rules | None,
+) -> None:
+    given = [
+        TRACK,
+        {**TRACK, "messageId": None},
+        {"event": "x", "distinct_id": "d", "uuid": "p1"},
+        {"type": "group", "userId": "u"},
+        {"type": "identify", "traits": {"email": "A@b.example"}, "messageId": 5},
+        "no event",
+    ]
+    door, later = Admission(RULES, rules), Admission(RULES)
+    judged = [door.judge(item, LIVE) for item in given]
+    sent = msgspec.json.decode(msgspec.json.encode(judged), type=list[Note | None])
+    out = Admitted()
+    for item, note in zip(given, sent, strict=True):
+        later.keep(item, note, LIVE, out)
+    whole = Admitted()
+    for item, note in zip(given, judged, strict=True):
+        door.keep(item, note, LIVE, whole)
+    assert out == whole
+    assert out.received.total() == len(out.dispositions) == len(given)
+    assert Counter(row.disposition for row in out.dispositions) == {
+        "admitted": 4,
+        "rejected": 2,
+    }
+
+
+def test_a_fingerprint_stands_in_for_a_missing_id() -> None:
+    origin = replace(
+        LIVE, policy=Policy(fingerprint="analytics"), fingerprint=lambda: "f1"
+    )
+    call = {"type": "track", "event": "x", "messageId": "m"}
+    row = one(call, origin)
+    assert [(i.kind, i.value) for i in row["identifiers"]] == [("fingerprint", "f1")]
+    consent = {"consent": {"categoryPreferences": {"analytics": False}}}
+    out = admitted({**call, "context": consent}, origin=origin)
+    assert [r.reason for r in out.dispositions] == ["missing_identity"]
+    assert [i.kind for i in one({**call, "userId": "u"}, origin)["identifiers"]] == [
+        "user_id"
+    ]
 
 
 # Anything at all

@@ -14,12 +14,13 @@ import pytest
 from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.canonical import Event
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.rulebook import Rulebook
 
 PROJECT = Path(__file__).parents[2]
 RECORDED = sorted((PROJECT / "tests/fixtures/sdk_wire").glob("*.ndjson"))
 NOW = 1_795_255_200_000_000  # 2026-11-21, when the requests were recorded
 ORIGIN = Origin("web", "web", "http", "segment", NOW, keeps_received_at=False)
-ADMISSION = Admission(IdentifierRules.load(PROJECT))
+ADMISSION = Admission(IdentifierRules.load(PROJECT), Rulebook.load(PROJECT))
 
 
 def body(request: dict[str, Any]) -> bytes:
@@ -39,7 +40,7 @@ def scenarios(path: Path) -> dict[str, list[dict[str, Any]]]:
     found = defaultdict(list)
     for line in path.read_text().splitlines():
         request = json.loads(line)
-        if not request["path"].startswith("/flags/"):
+        if "event_ids" in request:  # else it asked for settings
             found[request["scenario"]].append(request)
     return found
 

@@ -24,7 +24,7 @@ from tests.unit.test_admission import LIVE, NOW, TRACK, admitted, fuzzed
 
 def landed(tmp_path: Path, out: Admitted) -> duckdb.DuckDBPyConnection:
     """The streams of one load as views, read from the files that were written."""
-    found = tables(out, source="web", segment="segment-1")
+    found = tables(out)
     engine = duckdb.connect()
     for file in write_files(Home(tmp_path), "load", found, day="2026-04-14"):
         path = str(Home(tmp_path).raw / file.path)
@@ -48,8 +48,8 @@ def test_columns_without_a_dictionary_exist() -> None:
 
 
 def test_streams_without_rows_are_left_out() -> None:
-    assert tables(Admitted(), source="web", segment="s") == {}
-    found = tables(admitted(7), source="web", segment="s")
+    assert tables(Admitted()) == {}
+    found = tables(admitted(7))
     assert set(found) == {"receipts", "dispositions"}
 
 
@@ -178,7 +178,7 @@ def test_whatever_was_admitted_can_be_written_and_read(tmp_path: Path) -> None:
 
 
 def test_a_file_written_again_is_the_same_file(tmp_path: Path) -> None:
-    found = tables(admitted(TRACK, origin=LIVE), source="web", segment="s")
+    found = tables(admitted(TRACK, origin=LIVE))
     files = [
         {
             (file.path, file.sha256)
@@ -192,7 +192,7 @@ def test_a_file_written_again_is_the_same_file(tmp_path: Path) -> None:
 
 
 def test_columns_that_repeat_are_written_with_a_dictionary(tmp_path: Path) -> None:
-    found = tables(admitted(*[TRACK] * 10), source="web", segment="s")
+    found = tables(admitted(*[TRACK] * 10))
     (file,) = [
         file
         for file in write_files(Home(tmp_path), "load", found, day="2026-04-14")

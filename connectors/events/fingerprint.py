@@ -1,0 +1,93 @@
+"""A weak identifier for those who send none, made of what their request shows.
+
+    keyed hash of (scope, IP address, user agent, accepted languages)
+
+The key is a random salt of the UTC day, shared by all processes through `control.db`.
+Once the salt is deleted, nobody can find out whose a fingerprint was, or tell that two
+days' fingerprints are one person's. What goes in is never stored. It is personal data
+all the same: off unless a source's key names the consent category that permits it.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from hashlib import blake2b
+from secrets import token_bytes
+
+import msgspec
+
+from connectors.events.policy import Policy
+from connectors.landing.home import Home
+
+__all__ = ["PERIOD_S", "Fingerprints", "wanted"]
+
+PERIOD_S = 86_400
+"""How long one salt is used: a UTC day."""
+
+_SALT_BYTES = 32
+_encode = msgspec.json.encode
+
+_SCHEMA = """
+create table if not exists salts (
+    period integer primary key,  -- days since 1970, UTC
+    salt blob not null
+)
+"""
+
+
+class Fingerprints:
+    """Fingerprints by the salts in `control.db`, a file that other tables share."""
+
+    def __init__(self, home: Home) -> None:
+        self._control = home.control
+        self._current = (-1, b"")  # period and its salt
+
+    def stamp(
+        self, now_s: float, scope: str, ip: str, user_agent: str, language: str
+    ) -> str:
+        """32 hex digits: the same for the same four texts within one day."""
+        period, salt = self._current
+        if now_s // PERIOD_S != period:
+            period = int(now_s // PERIOD_S)
+            salt = self._salt(period)
+            self._current = period, salt
+        # As JSON, so that no two sets of texts read the same once joined.
+        shown = _encode((scope, ip, user_agent, language))
+        return blake2b(shown, key=salt, digest_size=16).hexdigest()
+
+    def _salt(self, period: int) -> bytes:
+        """The salt of the period, made by whoever needs it first."""
+        self._control.parent.mkdir(parents=True, exist_ok=True)
+        self._control.touch(mode=0o600)
+        with closing(sqlite3.connect(self._control, timeout=30)) as db:
+            db.execute("pragma secure_delete = on")  # what is deleted is overwritten
+            with db:
+                db.execute(_SCHEMA)
+                db.execute(
+                    "insert or ignore into salts values (?, ?)",
+                    (period, token_bytes(_SALT_BYTES)),
+                )
+                # The day before stays: clocks of two processes differ at midnight.
+                old = db.execute("delete from salts where period < ?", (period - 1,))
+                salt: bytes
+                (salt,) = db.execute(
+                    "select salt from salts where period = ?", (period,)
+                ).fetchone()
+            if old.rowcount:  # not to be found in the write-ahead log either
+                db.execute("pragma wal_checkpoint(truncate)")
+        return salt
+
+
+def wanted(policy: Policy, statement: Mapping[str, bool] | None, gpc: bool) -> bool:
+    """Whether someone without any identifier may be given a fingerprint.
+
+    Only where the source's category for it is granted: by the statement, or where
+    there is none by a key that takes silence for consent. A browser that sends
+    Global Privacy Control has refused advertising, whatever else is said.
+    """
+    category = policy.fingerprint
+    if category is None or (gpc and category == "advertising"):
+        return False
+    if statement is None:
+        return policy.no_consent == "assume_true"
+    return statement.get(category) is True

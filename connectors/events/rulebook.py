@@ -1,0 +1,394 @@
+"""The rules of a project, compiled: what an event meets between the door and its row.
+
+Permissions of the key, naming, consent, transformations before the contract, the
+contract, transformations after it; in this order, for every way in.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from operator import attrgetter, is_
+from pathlib import Path
+from typing import Any
+
+from connectors.config_files import ConfigFile
+from connectors.errors import ConfigError
+from connectors.events.canonical import TYPES, Event
+from connectors.events.consent import ALWAYS_KEPT, denied, stated
+from connectors.events.contract_rules import Contract, Versions, read_contract
+from connectors.events.naming import (
+    as_text,
+    event_name,
+    in_convention,
+    is_object_action,
+)
+from connectors.events.operations import OBJECTS, TEXTS
+from connectors.events.policy import Policy
+from connectors.events.transforming import Transformation, read_transformation
+from connectors.events.verdicts import Verdict
+
+__all__ = ["Concern", "Rulebook"]
+
+FOLDERS = ("connectors/events/contracts", "connectors/events/transformations")
+
+_MAX_CACHED = 10_000  # kinds of events; their names are the senders'
+_MAX_NAME = 200  # characters of a name that is cached
+_fields_of = attrgetter(*TEXTS, *OBJECTS)
+
+_Key = tuple[int, str, str, str | None]
+
+
+class Concern(IntEnum):
+    """What the rules may have to do with a kind of event."""
+
+    NONE = 0  # nothing, whatever such an event holds
+    QUICK = 1
+    WAITS = 2  # somebody may be asked over the network
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What stands in the way of events of one name."""
+
+    before: tuple[Transformation, ...]
+    contracts: Versions | None
+    after: tuple[Transformation, ...]
+    concern: Concern
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is known of a kind of event before one is seen."""
+
+    concern: Concern
+    policy: Policy  # held on to: its id is in the key of the cache
+    verdict: Verdict | None  # of every such event
+    violations: tuple[str, ...]
+    course: _Course
+    contract: Contract | None  # if it alone counts, and no version is asked for
+
+
+class Rulebook:
+    """Contracts and transformations of one project.
+
+    May be used by several threads at once.
+    """
+
+    def __init__(
+        self,
+        contracts: Iterable[Contract] = (),
+        transformations: Iterable[Transformation] = (),
+    ) -> None:
+        self.contracts = tuple(contracts)
+        self.transformations = tuple(sorted(transformations, key=lambda t: t.order))
+        by_event: dict[str, list[Contract]] = {}
+        for contract in self.contracts:
+            by_event.setdefault(contract.event, []).append(contract)
+        self._versions = {name: Versions(found) for name, found in by_event.items()}
+        self._kinds: dict[_Key, _Kind] = {}
+        self._courses: dict[tuple[str, str, str | None], _Course] = {}
+
+    @classmethod
+    def load(cls, project: Path, env: Mapping[str, str] = os.environ) -> "Rulebook":
+        """Read every file of the project, and run its examples.
+
+        Raises:
+            ConfigError: every fault of every file, in one message.
+        """
+        faults: list[str] = []
+        contracts: dict[tuple[str, int], Contract] = {}
+        transformations = []
+        for file in _files(project / FOLDERS[0], faults):
+            contract = read_contract(file, faults)
+            if contract is None:
+                continue
+            key = (contract.event, contract.version)
+            if key in contracts:
+                faults.append(
+                    f"{file.place('version')}: {contract.name} is in another file"
+                    " already; raise `version`."
+                )
+            contracts[key] = contract
+        for order, file in enumerate(_files(project / FOLDERS[1], faults)):
+            transformation = read_transformation(
+                file, faults, order=order, project=project, env=env
+            )
+            if transformation is not None:
+                transformations.append(transformation)
+        if faults:
+            raise ConfigError("\n".join(faults))
+        return cls(contracts.values(), transformations)
+
+    def concerns(
+        self, policy: Policy, source: str, type: str, event_text: str | None
+    ) -> Concern:
+        """What `judge` may do to such events; NONE: it need not be called.
+
+        `type` is one of `canonical.TYPES`; `event_text` counts for track events only.
+        """
+        try:
+            return self._kinds[id(policy), source, type, event_text].concern
+        except (KeyError, TypeError):  # TypeError: a list where a name should be
+            return self._kind(policy, source, type, event_text).concern
+
+    def keeps(
+        self,
+        policy: Policy,
+        source: str,
+        event_text: str,
+        properties: Any,
+        context: Any,
+        *,
+        gpc: bool = False,
+    ) -> int | None:
+        """The version of the contract that a track event keeps; None: ask `judge`.
+
+        Of most events that have a contract it says what `judge` would, without an
+        Event, at a third of the price.
+        """
+        kind = self._kinds.get((id(policy), source, "track", event_text))
+        contract = kind.contract if kind else None
+        if contract is None or (type(context) is dict and "protocols" in context):
+            return None
+        if contract.consent and denied(
+            contract.consent,
+            stated(context),
+            context,
+            no_consent=policy.no_consent,
+            gpc=gpc,
+        ):
+            return None
+        is_kept = contract.validator.is_valid({} if properties is None else properties)
+        return contract.version if is_kept else None
+
+    def judge(
+        self,
+        event: Event,
+        policy: Policy,
+        *,
+        gpc: bool = False,
+        applied: list[str] | None = None,
+    ) -> Verdict | None:
+        """Say why an event goes no further; None lets it pass, altered or not.
+
+        `gpc`: the request said `Sec-GPC: 1`. `applied` collects the names of the
+        transformations that altered the event. Its fields are set to new values; what
+        it came with is never changed itself.
+        """
+        text = event.event if event.event_text is None else event.event_text
+        try:
+            kind = self._kinds[id(policy), event.source, event.type, text]
+        except KeyError:
+            kind = self._kind(policy, event.source, event.type, text)
+        if kind.concern == 0:
+            return None
+        verdict = kind.verdict
+        if verdict is None:
+            if kind.violations:
+                event.violations = [*event.violations, *kind.violations]
+            verdict = self._judged(event, policy, kind.course, gpc, applied)
+        if policy.convention != "snake_case" and event.event is not None:
+            event.event = in_convention(event.event, policy.convention)
+        return verdict
+
+    def _judged(
+        self,
+        event: Event,
+        policy: Policy,
+        course: _Course,
+        gpc: bool,
+        applied: list[str] | None,
+    ) -> Verdict | None:
+        verdict = _consent(event, policy, course.contracts, gpc)
+        if verdict is not None:
+            return verdict
+        if course.before:
+            name = event.event
+            verdict = self._transformed(event, course.before, applied)
+            if verdict is not None:
+                return verdict
+            if event.event != name:  # what the new name asks for was not asked yet
+                course = self._course(event.source, event.type, event.event)
+                verdict = _consent(event, policy, course.contracts, gpc)
+                if verdict is not None:
+                    return verdict
+        verdict = _contract(event, policy, course.contracts)
+        if verdict is not None or not course.after:
+            return verdict
+        name = event.event
+        verdict = self._transformed(event, course.after, applied)
+        if verdict is not None or event.event == name:
+            return verdict
+        course = self._course(event.source, event.type, event.event)
+        verdict = _consent(event, policy, course.contracts, gpc)
+        return verdict or _contract(event, policy, course.contracts)
+
+    def _transformed(
+        self,
+        event: Event,
+        steps: Sequence[Transformation],
+        applied: list[str] | None,
+    ) -> Verdict | None:
+        name = event.event
+        for step in steps:
+            if applied is None:
+                verdict = step.apply(event)
+            else:
+                before = _fields_of(event)
+                verdict = step.apply(event)
+                if not all(map(is_, before, _fields_of(event))):
+                    applied.append(step.name)
+            if verdict is not None:
+                return verdict
+            if event.event != name:  # from here on, those for the new name
+                course = self._course(event.source, event.type, event.event)
+                phase = (
+                    course.before if step.phase == "before_contract" else course.after
+                )
+                rest = [other for other in phase if other.order > step.order]
+                return self._transformed(event, rest, applied)
+        return None
+
+    def _kind(
+        self, policy: Policy, source: str, type: str, event_text: object
+    ) -> _Kind:
+        """Work out what is known of a kind of event, and keep it."""
+        is_track = type == "track" or type not in TYPES
+        text = as_text(event_text) if is_track else None
+        name = event_name(text) if text else None
+        course = self._course(source, "track" if is_track else type, name)
+        verdict = _permission(policy, type if type in TYPES else "track", name)
+        violations: tuple[str, ...] = ()
+        is_renamed = False
+        if verdict is None and text and name and name[:1] != "$":
+            fault = _naming_fault(policy, text, name)
+            is_renamed = in_convention(name, policy.convention) != name
+            if policy.naming == "reject" and fault:
+                verdict = Verdict("rejected", fault)
+            elif fault == _NO_OBJECT_ACTION:
+                violations = (fault,)
+        concern = course.concern
+        if not concern and (
+            verdict is not None
+            or violations
+            or is_renamed
+            or (policy.no_consent == "require" and name != ALWAYS_KEPT)
+            or (is_track and policy.unknown_events != "allow")
+        ):
+            concern = Concern.QUICK
+        is_contract_all = not (
+            course.before
+            or course.after
+            or verdict is not None
+            or violations
+            or is_renamed
+            or policy.no_consent == "require"
+        )
+        versions = course.contracts if is_contract_all else None
+        contract = versions.highest if versions else None
+        kind = _Kind(concern, policy, verdict, violations, course, contract)
+        if event_text is None or (
+            isinstance(event_text, str) and len(event_text) <= _MAX_NAME
+        ):
+            if len(self._kinds) >= _MAX_CACHED:
+                self._kinds.clear()
+            self._kinds[id(policy), source, type, event_text] = kind
+        return kind
+
+    def _course(self, source: str, type: str, name: str | None) -> _Course:
+        key = (source, type, name)
+        found = self._courses.get(key)
+        if found is not None:
+            return found
+        matching = [t for t in self.transformations if t.matches(*key)]
+        before, after = (
+            tuple(t for t in matching if t.phase == phase)
+            for phase in ("before_contract", "after_contract")
+        )
+        contracts = self._versions.get(name) if type == "track" and name else None
+        # An event with a new name meets transformations that do not match it now.
+        reachable = (
+            self.transformations if any(t.renames for t in matching) else matching
+        )
+        if any(t.waits for t in reachable):
+            concern = Concern.WAITS
+        elif matching or contracts:
+            concern = Concern.QUICK
+        else:
+            concern = Concern.NONE
+        found = _Course(before, contracts, after, concern)
+        if name is None or len(name) <= _MAX_NAME:
+            if len(self._courses) >= _MAX_CACHED:
+                self._courses.clear()
+            self._courses[key] = found
+        return found
+
+
+_NO_OBJECT_ACTION = "event_name_not_object_action"
+
+
+def _permission(policy: Policy, type: str, name: str | None) -> Verdict | None:
+    """Why the key may not send such events. A named event implies its type."""
+    if type == "track" and policy.events is not None:
+        if name not in policy.events:
+            return Verdict("rejected", "event_not_allowed")
+    elif policy.types is not None and type not in policy.types:
+        return Verdict("rejected", "type_not_allowed")
+    return None
+
+
+def _naming_fault(policy: Policy, text: str, name: str) -> str | None:
+    if policy.naming == "reject" and text != in_convention(name, policy.convention):
+        return f"event_name_not_{policy.convention}"
+    if policy.object_action and not is_object_action(name):
+        return _NO_OBJECT_ACTION
+    return None
+
+
+def _consent(
+    event: Event, policy: Policy, contracts: Versions | None, gpc: bool
+) -> Verdict | None:
+    if event.event == ALWAYS_KEPT:
+        return None
+    if event.consent is None and policy.no_consent == "require":
+        return Verdict("consent_filtered", "consent_missing")
+    required = contracts.of(event)[0].consent if contracts else ()
+    if not required:
+        return None
+    found = denied(
+        required, event.consent, event.context, no_consent=policy.no_consent, gpc=gpc
+    )
+    if not found:
+        return None
+    return Verdict("consent_filtered", f"consent: {', '.join(found)}")
+
+
+def _contract(
+    event: Event, policy: Policy, contracts: Versions | None
+) -> Verdict | None:
+    if contracts is None:
+        event.contract_version = None
+        if event.type == "track" and policy.unknown_events != "allow":
+            if policy.unknown_events == "quarantine":
+                return Verdict("quarantined", "no_contract")
+            if "no_contract" not in event.violations:
+                event.violations = [*event.violations, "no_contract"]
+        return None
+    contract, is_known = contracts.of(event)
+    if not is_known:
+        event.violations = [*event.violations, "contract_version_unknown"]
+    event.contract_version = contract.version
+    return contract.judge(event)
+
+
+def _files(folder: Path, faults: list[str]) -> Iterator[ConfigFile]:
+    """The YAML files of a folder by name; those that cannot be read are faults."""
+    for path in sorted(folder.glob("*.y*ml")) if folder.is_dir() else ():
+        if path.suffix != ".yml":
+            faults.append(f"{path}, line 1: rename it to {path.stem}.yml to be read.")
+            continue
+        try:
+            yield ConfigFile(path, as_json=True)
+        except ConfigError as error:
+            faults.append(str(error))
