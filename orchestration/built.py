@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from connectors.landing.home import Home
+from connectors.landing.inbox import has_waiting
 from connectors.landing.manifest import Manifest
 from orchestration.audiences import Audience, Refresh
 
-__all__ = ["Built", "building", "built_from", "waiting_files"]
+__all__ = ["Built", "building", "built_from"]
 
 OWN_STREAMS = {"acks", "runs"}
 """Written by runs themselves; nothing new to run for."""
@@ -43,8 +44,7 @@ class Built:
 
     def has_news(self) -> bool:
         """Whether anything has landed, or waits in the inbox, since the last build."""
-        waiting = waiting_files(self._home)
-        return any(waiting) or self._newest() > int(self.read("loaded") or 0)
+        return has_waiting(self._home) or self._newest() > int(self.read("loaded") or 0)
 
     def due(self, audiences: dict[str, Audience], at: datetime) -> tuple[str, ...]:
         """Audiences whose time has come: hourly and daily ones by the clock, in UTC."""
@@ -89,13 +89,6 @@ class Built:
             yield control
         finally:
             control.close()
-
-
-def waiting_files(home: Home) -> Iterator[Path]:
-    """What waits in the inbox for the next run to land it."""
-    for path in home.inbox.glob("*/**/*"):
-        if path.is_file() and path.suffix != ".part" and path.name[0] != ".":
-            yield path
 
 
 def built_from(home: Home) -> Path:

@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 from connectors.landing.home import Home
-from orchestration.built import building, built_from, waiting_files
+from connectors.landing.inbox import waiting_files
+from orchestration.built import building, built_from
 from orchestration.committed import check_out, find_commit
 from orchestration.copies import copied
 from orchestration.differences import (

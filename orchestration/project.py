@@ -5,20 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotenv import dotenv_values, load_dotenv
 
 from connectors.config_files import ConfigFile
-from connectors.destinations.settings import (
-    Settings,
-    load_destinations,
-    missing_secrets,
-)
 from connectors.errors import ConfigError
 from connectors.landing.home import Home
 from orchestration.audiences import Audience, read_audiences
-from orchestration.expectations import load_suites
+
+# What only a run needs is imported where it is: a collector has to be up in a moment,
+# and these are half of its start.
+if TYPE_CHECKING:
+    from connectors.destinations.settings import Settings
 
 __all__ = ["NO_TELEMETRY", "Project", "find_project_path", "instant"]
 
@@ -79,12 +78,14 @@ class Project:
             raise ConfigError("\n".join(faults))
         return audiences
 
-    def destinations(self) -> dict[str, Settings]:
+    def destinations(self) -> "dict[str, Settings]":
         """The configured destinations by name.
 
         Raises:
             ConfigError: every fault of every file, in one message.
         """
+        from connectors.destinations.settings import load_destinations
+
         return load_destinations(self.defs / "destinations")
 
     def check(self, *, with_variables: bool = True) -> None:
@@ -93,6 +94,9 @@ class Project:
         Raises:
             ConfigError: all faults together, one a line, with file and line.
         """
+        from connectors.destinations.settings import missing_secrets
+        from orchestration.expectations import load_suites
+
         faults: list[str] = []
         destinations: dict[str, Settings] = {}
         try:

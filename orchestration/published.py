@@ -59,7 +59,7 @@ PART_ROWS = 250_000
 hour. So many rows of staging.events take 1.4 s to write; smaller files would be
 thousands after a few years."""
 
-SCHEMAS = ("staging", "identity", "profiles", "audiences", "destinations")
+SCHEMAS = ("staging", "events", "identity", "profiles", "audiences", "destinations")
 ALONE = ("raw.loads",)  # the other raw streams are files already
 
 LAYOUT = 1
@@ -231,6 +231,8 @@ def _is_public(schema: str, name: str) -> bool:
     """Which tables and views of the warehouse are published."""
     if f"{schema}.{name}" in ALONE:
         return True
+    if schema == "events":  # named by whoever sends; one is the models' own
+        return name != "int_event_properties"
     return schema in SCHEMAS and not name.startswith("int_") and "__" not in name
 
 
@@ -288,7 +290,8 @@ def _parts(
     ]
     counts = f"count(*), coalesce(sum(hash({', '.join(hashed)})::hugeint), 0)"
     source = _name(schema, name)
-    column = PARTITIONED.get(f"{schema}.{name}")
+    is_event = schema == "events" and "received_at" in columns
+    column = "received_at" if is_event else PARTITIONED.get(f"{schema}.{name}")
     if column is None or column not in columns:
         rows, total = warehouse.execute(f"select {counts} from {source}").fetchall()[0]
         yield _Part("all", "true", rows, total)

@@ -26,7 +26,9 @@ from urllib.parse import unquote
 import msgspec
 
 from connectors.destinations.protocol import Identifier
-from connectors.destinations.webhook import AudienceChanged, secret_bytes, signature
+from connectors.destinations.webhook import AudienceChanged, signature
+from connectors.errors import ConfigError
+from connectors.webhook_secrets import secret_bytes
 
 __all__ = ["Answer", "Attempt", "Sandbox", "masked"]
 
@@ -95,7 +97,10 @@ class Sandbox:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.attempts: list[Attempt] = []
-        self._secret = secret_bytes(secret)
+        try:
+            self._secret = secret_bytes(secret)
+        except ValueError as error:
+            raise ConfigError(f"The webhook secret: {error}.") from None
         self._port = port
         self._script = deque(script)
         self._rule = rule

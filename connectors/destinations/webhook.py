@@ -6,7 +6,6 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -31,13 +30,13 @@ from connectors.errors import (
     Throttled,
     Unavailable,
 )
+from connectors.webhook_secrets import secret_bytes
 
 __all__ = [
     "AudienceChanged",
     "Settings",
     "Webhook",
     "connect",
-    "secret_bytes",
     "signature",
 ]
 
@@ -267,13 +266,12 @@ def connect(
     assert isinstance(settings, Settings)
     try:
         url = _checked_url(common.expand(name, settings.url, env))
-        secrets = tuple(
-            secret_bytes(text) for text in env.get(settings.secret_env, "").split()
-        )
     except ValueError as error:
         raise ConfigError(f"{name}: {error}.") from None
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {settings.secret_env}: {error}") from None
+    try:
+        secrets = tuple(map(secret_bytes, env.get(settings.secret_env, "").split()))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {settings.secret_env}: {error}.") from None
     if not secrets:
         raise ConfigError(f"{name}: the variable {settings.secret_env} is not set.")
     return Webhook(
@@ -284,22 +282,6 @@ def connect(
         timeout_s=settings.timeout_s,
         transport=transport,
     )
-
-
-def secret_bytes(text: str) -> bytes:
-    """The key in `whsec_<base64 of 24 to 64 bytes>`.
-
-    Raises:
-        ConfigError: the text is something else.
-    """
-    encoded = text.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if encoded == text or not 24 <= len(key) <= 64:
-        raise ConfigError("must be whsec_ and the base64 of 24 to 64 random bytes.")
-    return key
 
 
 def signature(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:

@@ -16,6 +16,7 @@ import duckdb
 from connectors.landing.home import Home
 from connectors.landing.locks import exclusive
 from connectors.landing.manifest import LoadedFile, Manifest, sync_folder
+from connectors.landing.segments import may_be_forgotten
 
 __all__ = ["READER_GRACE_S", "TIERS", "compact", "sweep"]
 
@@ -49,7 +50,12 @@ def compact(
     return replaced
 
 
-def sweep(home: Home, *, clock: Callable[[], float] = time.time) -> int:
+def sweep(
+    home: Home,
+    *,
+    clock: Callable[[], float] = time.time,
+    grace_s: float = READER_GRACE_S,
+) -> int:
     """Delete files the manifest does not name and nobody reads; returns how many.
 
     These were replaced by compaction, or written by a process that died.
@@ -60,7 +66,7 @@ def sweep(home: Home, *, clock: Callable[[], float] = time.time) -> int:
         for path in home.raw.glob("*/*/*"):
             if path in named or not path.is_file():  # an import renames its files
                 continue
-            if clock() - path.stat().st_mtime > READER_GRACE_S:
+            if clock() - path.stat().st_mtime > grace_s:
                 path.unlink()
                 deleted += 1
     return deleted
@@ -136,7 +142,11 @@ def _merge(
         path=path,
         rows=sum(file.rows for file in group),
         sha256=sha256,
-        names=tuple(dict.fromkeys(itertools.chain(*(file.names for file in group)))),
+        names=tuple(
+            name
+            for name in dict.fromkeys(itertools.chain(*(file.names for file in group)))
+            if not may_be_forgotten(home, name)
+        ),
         landed_at=group[0].landed_at,
         tier=tier,
     )

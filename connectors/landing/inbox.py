@@ -1,16 +1,21 @@
-"""The inbox: files dropped into `inbox/<source>/` are landed and then removed."""
+"""The inbox: what collectors accepted and files dropped into `inbox/<source>/`.
+
+Both are landed and then removed.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from connectors.errors import SourceError
+from connectors.landing.collected import land_segments
 from connectors.landing.home import Home
 from connectors.landing.importing import Imported, import_units, source_name
 from connectors.landing.locks import exclusive
+from connectors.landing.segments import pending_segments
 from connectors.sources.files import Unit, units
 
-__all__ = ["SETTLE_S", "land_inbox"]
+__all__ = ["SETTLE_S", "has_waiting", "land_inbox", "waiting_files"]
 
 SETTLE_S = 1.0
 """How long a file must have been left alone before it is read, in seconds."""
@@ -24,8 +29,9 @@ def land_inbox(
     on_problem: Callable[[str], None] = lambda message: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Imported:
-    """Land every file of every source's folder; the folder's name is the source.
+    """Land every segment, and every file of every source's folder.
 
+    The folder's name is the source.
     Files still being written should end in `.part`: these are left alone. Others are
     taken once nobody wrote to them for SETTLE_S. A file is removed only when the
     manifest holds all of it and it is still the file that was read; one that grew
@@ -35,8 +41,9 @@ def land_inbox(
     """
     total = Imported()
     with exclusive(home.inbox / ".lock"):
+        total.add(land_segments(home, project))
         for folder in sorted(home.inbox.iterdir()):
-            if not folder.is_dir() or folder.name.startswith("."):
+            if not folder.is_dir() or folder.name[0] in "._":
                 continue
             files = sorted(
                 path
@@ -58,6 +65,24 @@ def land_inbox(
                     if _state(path) == seen:
                         path.unlink()
     return total
+
+
+def has_waiting(home: Home) -> bool:
+    """Whether there is anything to land."""
+    return any(True for _ in waiting_files(home))
+
+
+def waiting_files(home: Home) -> Iterator[Path]:
+    """Segments of collectors, and files that were dropped into the inbox."""
+    yield from pending_segments(home)
+    for path in home.inbox.glob("*/**/*"):
+        if (
+            path.is_file()
+            and path.suffix != ".part"
+            and path.name[0] != "."
+            and path.relative_to(home.inbox).parts[0][0] not in "._"
+        ):
+            yield path
 
 
 def _settled(group: list[Path], sleep: Callable[[float], None]) -> list[object]:

@@ -4,6 +4,7 @@ Exit codes: 0 good, 1 failed, 2 wrong use. `--json` prints one JSON object on st
 output and nothing else there; everything said on the way goes to standard error.
 """
 
+import _thread
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from connectors.errors import ConfigError, LoomlineError, SourceError
+from orchestration.cli.collect import collect, quarantine, tail
+from orchestration.cli.keys import keys
 from orchestration.project import Project, find_project_path, instant
 
 __all__ = ["main"]
@@ -30,6 +33,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turns a data team's own warehouse into a customer data platform.",
 )
+app.add_typer(keys, name="keys")
+app.add_typer(quarantine, name="quarantine")
+app.command()(collect)
+app.command()(tail)
 said = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -91,14 +98,27 @@ def import_(
 
 
 @app.command()
-def land(json: Json = False) -> None:
-    """Land what was dropped into the inbox, and compact what has landed."""
+def land(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and land whatever arrives at once.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Land what was collected or dropped into the inbox; compact what has landed."""
     from connectors.landing.compaction import compact
     from connectors.landing.inbox import land_inbox
     from connectors.landing.prepare import prepare
+    from connectors.landing.watching import watch as land_all
 
+    if watch and json:
+        raise ConfigError("--watch does not end with one object; leave out --json.")
     project = Project.find()
     prepare(project.home)
+    if watch:
+        stop = _stopped()
+        _say("Landing whatever arrives (stop with Ctrl-C)")
+        land_all(project.home, project.path, stop, on_problem=_say)
+        return
     done = land_inbox(project.home, project.path, on_problem=_say)
     compact(project.home)
     _report_imported(done, json)
@@ -213,12 +233,16 @@ def sandbox(
 def dev(
     port: Annotated[int, typer.Option(help="Dagster's port.")] = 3000,
     sandbox_port: Annotated[int, typer.Option(help="The sandbox's port.")] = 8787,
+    collector_port: Annotated[int, typer.Option(help="The collector's.")] = 8080,
 ) -> None:
-    """Sandbox and `dagster dev` together; Ctrl-C stops both."""
+    """Collector, landing, sandbox and `dagster dev` together; Ctrl-C stops all."""
     project = Project.find()
     here = Path(sys.executable).parent
+    loomline = str(here / "loomline")
     commands = [
-        [str(here / "loomline"), "sandbox", "--port", str(sandbox_port)],
+        [loomline, "sandbox", "--port", str(sandbox_port)],
+        [loomline, "collect", "--port", str(collector_port)],
+        [loomline, "land", "--watch"],
         [str(here / "dagster"), "dev", "--port", str(port)],
     ]
     children = [
@@ -336,7 +360,8 @@ def _stopped() -> threading.Event:
     """Set when somebody wants this process to end."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        # Not `stop.set()` itself: the wait that is interrupted may hold its lock.
+        signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
     return stop
 
 

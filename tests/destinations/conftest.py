@@ -5,7 +5,8 @@ import pytest
 from deliveries import SECRET, Acknowledgements, Clock
 
 from connectors.destinations.outbox import Outbox
-from connectors.destinations.webhook import Webhook, secret_bytes
+from connectors.destinations.webhook import Webhook
+from connectors.webhook_secrets import secret_bytes
 from orchestration.sandbox import Sandbox
 
 

@@ -57,6 +57,9 @@ class Checkout:
         }
 
 
+_MADE_IN = {"benchmarks": {"data"}, "sdks": {".venv", "node_modules"}}
+
+
 def _made_again(folder: str, names: list[str]) -> set[str]:
     """What a fresh clone does not have."""
     made = {".git", ".venv", ".env", "data", "target", "logs"}
@@ -65,7 +68,7 @@ def _made_again(folder: str, names: list[str]) -> set[str]:
         name
         for name in names
         if name.endswith(("cache", "cache__")) or (is_top and name in made)
-    } | ({"data"} if folder.endswith("benchmarks") else set())
+    } | _MADE_IN.get(Path(folder).name, set())
 
 
 def clone(path: Path) -> Checkout:

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 
@@ -12,9 +14,16 @@ from .conftest import PROJECT, Checkout
 
 ANSWERS_AT = {
     ".venv/bin/loomline sandbox": ("http://127.0.0.1:8787/",),
-    "make dev": ("http://127.0.0.1:8787/", "http://127.0.0.1:3000/server_info"),
+    "make dev": (
+        "http://127.0.0.1:8787/",
+        "http://127.0.0.1:8080/healthz",
+        "http://127.0.0.1:3000/server_info",
+    ),
 }
 """Commands that stay, and where they answer once they are up."""
+
+BESIDE = {".venv/bin/loomline collect": ("http://127.0.0.1:8080/healthz",)}
+"""… and those that stay while the next are typed in another terminal."""
 
 THE_TESTS_THEMSELVES = "make test"
 
@@ -28,9 +37,11 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def stays_and_answers(
+@contextmanager
+def staying(
     checkout: Checkout, command: str, addresses: tuple[str, ...]
-) -> None:
+) -> Iterator[None]:
+    """The command, once it answers everywhere; stopped at the end."""
     process = subprocess.Popen(
         command,
         shell=True,
@@ -49,6 +60,7 @@ def stays_and_answers(
                     assert process.poll() is None, f"{command} ended"
                     assert time.monotonic() < deadline, f"nothing answers at {address}"
                     time.sleep(0.5)
+        yield
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
@@ -65,15 +77,21 @@ def test_every_command_of_the_readme_works_in_its_order(checkout: Checkout) -> N
     assert found[0] == "make demo"
     assert THE_TESTS_THEMSELVES in found
     exports = ""
-    for command in found:
-        if command == THE_TESTS_THEMSELVES:
-            continue
-        if command in ANSWERS_AT:
-            stays_and_answers(checkout, command, ANSWERS_AT[command])
-        elif command.startswith("export "):
-            exports += command + "; "
-        else:
-            checkout.run(exports + command)
+    with ExitStack() as beside:
+        for command in found:
+            if command == THE_TESTS_THEMSELVES:
+                continue
+            if command in ANSWERS_AT:
+                with staying(checkout, command, ANSWERS_AT[command]):
+                    pass
+            elif command in BESIDE:
+                beside.enter_context(
+                    staying(checkout, exports + command, BESIDE[command])
+                )
+            elif command.startswith("export "):
+                exports += command + "; "
+            else:
+                checkout.run(exports + command)
     assert (checkout.path / "data" / "demo" / "summary.json").exists()
     assert (checkout.path / "data" / "mine" / "warehouse.duckdb").exists()
 

@@ -1,0 +1,433 @@
+"""Segments: what a collector has accepted, on disk before anybody is told so.
+
+A segment is one file of one worker process in `inbox/_collector/`, a JSON line a
+request. While it is written it ends in `.part` and is locked; closed, it ends in
+`.ndjson` and waits for landing. Landing asks for what is open (`close_open`), so a
+segment is as short as somebody is there to land it.
+
+A line counts once it was synced: one sync serves every request that waits for it (group
+commit). A write or sync that fails acknowledges nothing, and its file is never written
+to again: Linux forgets a failed write-back, so a second sync of the same file would
+report success (wiki.postgresql.org, "Fsync Errors").
+"""
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+
+from connectors.events.verdicts import Note
+from connectors.landing.home import Home
+from connectors.landing.manifest import sync_folder
+
+__all__ = [
+    "FOLDER",
+    "Record",
+    "SegmentWriter",
+    "close_open",
+    "closed_segments",
+    "may_be_forgotten",
+    "pending_segments",
+    "records",
+    "recover",
+    "segments_folder",
+]
+
+FOLDER = "_collector"
+"""Below the inbox; no source can be called so."""
+
+MAX_AGE_S = 60.0
+"""A segment is closed when its first line is this old, asked for or not."""
+
+MAX_BYTES = 64 << 20
+_LOOK_S = 0.05  # how often a writer looks whether it is asked to close
+_ABANDONED_S = 60.0
+_PROBE_S = 0.5  # … and whether a disk that failed is well again
+_ASK_S = 2.0  # how long landing waits for writers to close
+_SLOW_SYNC_S = 0.05
+_TRIAL_BYTES = 64 << 10  # what a disk that failed has to take, to be well again
+_NEW = ".new"
+_PART = ".part"
+_CLOSED = ".ndjson"
+_NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}")  # no source can be called so
+_ASKED = ".land"  # its time of change is the question
+
+Token = Any
+"""Whatever tells the caller which line it is."""
+
+
+class Record(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """One request's items and what the door decided about them; a line."""
+
+    source: str
+    scope: str
+    path: str
+    received_at: int  # microseconds since 1970, UTC
+    items: list[Any] = []  # None: withheld
+    notes: dict[int, Note] = {}  # by the item's index
+    gpc: bool = False
+    first_received_at: int | None = None
+    refused: str | None = None  # why the body held no item
+    body: str | None = None  # … and what it held
+
+
+def segments_folder(home: Home) -> Path:
+    return home.inbox / FOLDER
+
+
+class SegmentWriter:
+    """Appends lines to segments, in a thread of its own; one a worker process.
+
+    `on_commit` is called there with the tokens of the lines that one sync served and
+    None, or with what went wrong: then the lines do not count. `error` says what is
+    wrong with the disk, None while all is well.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        on_commit: Callable[[list[Token], OSError | None], None],
+        *,
+        max_age_s: float = MAX_AGE_S,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.error: str | None = "no segment is open yet"
+        self.count_syncs = 0
+        self.count_failures = 0
+        self._folder = folder
+        self._on_commit = on_commit
+        self._max_age_s = max_age_s
+        self._max_bytes = max_bytes
+        self._queue: SimpleQueue[tuple[bytes, int, Token] | None] = SimpleQueue()
+        self._segment: _Open | None = None
+        self._latest = 0  # received_at of the last line
+        self._answered = 0  # the last question that was answered
+        self._looked_at = 0.0  # monotonic
+        self._sync_s = 0.0  # how long the last write and sync took
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+
+    def start(self) -> None:
+        self._try(self._opened)
+        self._thread.start()
+
+    def append(self, line: bytes, received_at: int, token: Token) -> None:
+        """Queue one line, without its line break."""
+        self._queue.put((line, received_at, token))
+
+    def close(self) -> None:
+        """Write what is queued, close the segment, end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            waiting = self._next()
+            if waiting is None:
+                break
+            if waiting:
+                self._commit(waiting)
+            elif self.error is not None:
+                self._try(self._opened)  # is the disk well again?
+            if self._segment is not None and self._is_due(self._segment):
+                self._try(self._rotate)
+        if self._segment is not None:
+            self._try(self._segment.close)
+
+    def _next(self) -> list[tuple[bytes, int, Token]] | None:
+        """Everything queued, at least one; nothing when it is time to look about."""
+        waiting = []
+        try:
+            entry = self._queue.get(timeout=self._pause_s())
+            if self._sync_s > _SLOW_SYNC_S:
+                # Whom the last sync served are about to send again: with them this one
+                # serves twice as many, which halves everybody's wait.
+                time.sleep(min(self._sync_s / 4, 0.1))
+            while entry is not None:
+                waiting.append(entry)
+                entry = self._queue.get_nowait()
+        except Empty:
+            return waiting
+        if waiting:
+            self._queue.put(None)  # first these, then the end
+            return waiting
+        return None
+
+    def _pause_s(self) -> float:
+        if self._segment is None:
+            return _PROBE_S
+        return 60.0 if self._segment.began_at is None else _LOOK_S
+
+    def _is_due(self, segment: "_Open") -> bool:
+        now = time.monotonic()
+        if segment.began_at is None or now - self._looked_at < _LOOK_S:
+            return False
+        self._looked_at = now
+        asked, self._answered = self._answered, _asked(self._folder)
+        return (
+            asked != self._answered
+            or segment.size >= self._max_bytes
+            or now - segment.began_at >= self._max_age_s
+        )
+
+    def _commit(self, waiting: list[tuple[bytes, int, Token]]) -> None:
+        # Within a segment time does not run backwards; a clock set back begins another.
+        earliest = min(received_at for _, received_at, _ in waiting)
+        error = None
+        try:
+            if earliest < self._latest - 1_000_000:
+                self._rotate()
+            segment = self._opened()
+            began_at = time.monotonic()
+            segment.append(b"\n".join([*(line for line, _, _ in waiting), b""]))
+            self._sync_s = time.monotonic() - began_at
+            self.error = None
+        except OSError as problem:
+            error = problem
+            self._abandon(problem)
+        self._latest = max(received_at for _, received_at, _ in waiting)
+        self.count_syncs += 1
+        self._on_commit([token for _, _, token in waiting], error)
+
+    def _opened(self) -> "_Open":
+        if self._segment is None:
+            self._segment = _Open(self._folder)
+            if self.error is not None:
+                self._segment.prove()
+            self.error = None
+        return self._segment
+
+    def _rotate(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close()
+        self._opened()
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as problem:
+            self._abandon(problem)
+
+    def _abandon(self, problem: OSError) -> None:
+        self.error = os.strerror(problem.errno) if problem.errno else str(problem)
+        self.count_failures += 1
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.withdraw()
+
+
+class _Open:
+    """A segment being written."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.exists():
+            folder.mkdir()  # not its parents: a home that is gone stays gone
+        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
+        self.path = folder / f"{name}{_PART}"
+        self.size = 0  # of what is synced
+        self.began_at: float | None = None  # monotonic, of the first line
+        # Under another name until it is locked: `recover` takes what nobody has locked.
+        unlocked = self.path.with_suffix(_NEW)
+        self._file = os.open(
+            unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unlocked.rename(self.path)
+            sync_folder(folder)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def append(self, data: bytes) -> None:
+        """Write and sync.
+
+        Raises:
+            OSError: it is not known what of it is on disk; `withdraw` comes next.
+        """
+        if self.began_at is None:
+            self.began_at = time.monotonic()
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        os.fdatasync(self._file)
+        if os.fstat(self._file).st_nlink == 0:
+            raise OSError("the segment was deleted")
+        self.size += len(data)
+
+    def prove(self) -> None:
+        """Write and sync something that does not stay: an empty file proves nothing.
+
+        Raises:
+            OSError: the disk is still full, or failing.
+        """
+        if os.write(self._file, bytes(_TRIAL_BYTES)) < _TRIAL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fdatasync(self._file)
+        os.ftruncate(self._file, 0)
+        os.lseek(self._file, 0, os.SEEK_SET)
+
+    def close(self) -> None:
+        """Hand the segment over to landing; one without a line is removed."""
+        try:
+            if self.size == 0:
+                self.path.unlink(missing_ok=True)
+            else:
+                self.path.rename(self.path.with_suffix(_CLOSED))
+                sync_folder(self.path.parent)
+        finally:
+            os.close(self._file)
+
+    def withdraw(self) -> None:
+        """Give up after a failure: keep what was synced, nothing of what was not."""
+        with suppress(OSError):  # on this disk all may fail; `recover` does the rest
+            os.ftruncate(self._file, self.size)
+        with suppress(OSError):
+            self.close()
+
+
+def close_open(
+    folder: Path,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Have every segment that holds something closed, by its writer or, if dead, here.
+
+    A writer that does not answer within two seconds keeps its segment for next time.
+    """
+    recover(folder)
+    waited_for = {path for path in folder.glob(f"*{_PART}") if _size(path)}
+    if not waited_for:
+        return
+    question = folder / _ASKED
+    question.touch()
+    now = time.time_ns()
+    os.utime(question, ns=(now, now))
+    until = clock() + _ASK_S
+    while clock() < until and any(path.exists() for path in waited_for):
+        sleep(0.01)
+    recover(folder)  # a writer may have died meanwhile
+
+
+def pending_segments(home: Home) -> Iterator[Path]:
+    """Where accepted events wait for landing: closed segments and open ones."""
+    folder = segments_folder(home)
+    for end in (_CLOSED, _PART):
+        yield from (path for path in folder.glob(f"*{end}") if _size(path))
+
+
+def closed_segments(folder: Path) -> list[Path]:
+    """What can be landed, oldest first."""
+    return sorted(folder.glob(f"*{_CLOSED}"))
+
+
+def may_be_forgotten(home: Home, name: str) -> bool:
+    """Whether a load's name is that of a segment which can never land again."""
+    segment = segments_folder(home) / f"{name}{_CLOSED}"
+    return _NAME.fullmatch(name) is not None and not segment.exists()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # closed or landed meanwhile
+        return 0
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
+
+
+def _asked(folder: Path) -> int:
+    try:
+        return (folder / _ASKED).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def recover(folder: Path) -> int:
+    """Close what dead writers left open, cut back to whole lines; returns how many."""
+    count = 0
+    for path in folder.glob(f"*{_NEW}"):  # empty; of a writer that died that moment
+        if _age_s(path) > _ABANDONED_S:
+            path.unlink(missing_ok=True)
+    for path in sorted(folder.glob(f"*{_PART}")):
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue  # being written
+        else:
+            whole = _whole_bytes(file)
+            os.ftruncate(file, whole)
+            os.fsync(file)
+            if whole:
+                path.rename(path.with_suffix(_CLOSED))
+            else:
+                path.unlink()
+            sync_folder(folder)
+            count += 1
+        finally:
+            os.close(file)
+    return count
+
+
+def _whole_bytes(file: int) -> int:
+    """Where the last line ends that is a record; reads the file's end only."""
+    end = os.fstat(file).st_size
+    tail = b""
+    while True:
+        # `tail` begins at `end`; look for the last line before it that is whole.
+        start = max(end - (1 << 20), 0)
+        tail = os.pread(file, end - start, start) + tail
+        end = start
+        stop = tail.rfind(b"\n") + 1
+        while stop:
+            begin = tail.rfind(b"\n", 0, stop - 1) + 1
+            if begin == 0 and end > 0:
+                break  # the line begins before what was read
+            if _is_record(tail[begin : stop - 1]):
+                return end + stop
+            stop = begin
+        if end == 0:
+            return 0
+        if not stop:
+            tail = b""
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=Record)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+_decode = msgspec.json.Decoder(Record).decode
+
+
+def records(path: Path) -> Iterator[Record | bytes]:
+    """A closed segment's records; a damaged line comes as its bytes."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                yield _decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                yield line.rstrip(b"\n")

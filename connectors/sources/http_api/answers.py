@@ -1,0 +1,88 @@
+"""Answers: what SDKs of each family need to read, with the headers browsers need."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+__all__ = ["JSON", "Answer", "Refused", "cors", "error", "json_answer"]
+
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+
+# Every header that recorded browser SDKs ask for. `*` would not cover `authorization`
+# (Fetch standard), without which two of them send nothing.
+_ALLOWED = (
+    b"authorization, content-type, content-encoding, anonymousid, sentat, "
+    b"x-retry-count, x-write-key, x-ip-policy, x-enable-debug, x-loomline-receipts, "
+    b"rsa-retry-attempt, rsa-retry-reason, rsa-since-first-attempt, "
+    b"rsa-since-last-attempt, rsa-recovered, posthog-sdk-info, posthog-attempt, "
+    b"posthog-request-id, posthog-request-timestamp"
+)
+_PREFLIGHT: Headers = [
+    (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+    (b"access-control-allow-headers", _ALLOWED),
+    (b"access-control-max-age", b"86400"),
+]
+_EXPOSED = (b"access-control-expose-headers", b"Retry-After")
+_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_VARY = (b"vary", b"Origin")
+_CREDENTIALS = (b"access-control-allow-credentials", b"true")
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = (JSON,)
+
+
+class Refused(Exception):
+    """The request as a whole is answered with an error."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def json_answer(value: Any, status: int = 200) -> Answer:
+    return Answer(status, msgspec.json.encode(value))
+
+
+def error(
+    status: int, code: str, message: str, *, retry_after_s: int | None = None
+) -> Answer:
+    """An error in every field that SDKs look for it.
+
+    Segment's and RudderStack's Python clients print `code` and `message`, PostHog's
+    `detail`; without `code` RudderStack's fails by itself.
+    """
+    body = {
+        "success": False,
+        "code": code,
+        "message": message,
+        "detail": message,
+        "error": message,
+        "status": status,
+    }
+    headers = [JSON]
+    if retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % retry_after_s))
+    return Answer(status, msgspec.json.encode(body), headers)
+
+
+def cors(origin: bytes | None, *, is_preflight: bool = False) -> Headers:
+    """What lets pages of any site send events and read the answer.
+
+    Write keys are no secrets of a session and no cookie is ever read, so any origin may
+    ask; one that sends credentials (a beacon does) must be named.
+    """
+    if origin is None:
+        return [_ANY_ORIGIN]
+    headers = [
+        (b"access-control-allow-origin", origin),
+        _VARY,
+        _CREDENTIALS,
+        _EXPOSED,
+    ]
+    return headers + _PREFLIGHT if is_preflight else headers

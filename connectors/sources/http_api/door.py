@@ -1,0 +1,239 @@
+"""From a request's decoded body to a line of a segment, and what the sender is told."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from connectors.events.admission import Admission, Origin, given_id
+from connectors.events.naming import as_text
+from connectors.events.rulebook import Concern, Rulebook
+from connectors.events.shapes import items
+from connectors.events.verdicts import Note, Verdict
+from connectors.landing.segments import Record
+from connectors.sources.write_keys import WriteKey
+
+__all__ = ["Door", "Receipt", "Taken", "shared_bytes", "unpacked"]
+
+_encode = msgspec.json.encode
+_ADMITTED = Note()
+
+
+class Receipt(NamedTuple):
+    """What became of one item."""
+
+    id: str | None
+    status: str
+    reason: str | None
+
+
+class Watched(NamedTuple):
+    """One item as the live debugger shows it."""
+
+    item: Any
+    note: Note
+    applied: list[str]
+
+
+class Taken(NamedTuple):
+    """One request's items, judged; `line` has to be on disk before an answer.
+
+    The items themselves are let go: requests that wait for the disk would hold more of
+    them than the processor's cache does.
+    """
+
+    line: bytes
+    source: str
+    received_at: int
+    size_bytes: int
+    dispositions: dict[str, int]
+    receipts: Sequence[Receipt]  # one a given item, in order; if wanted
+    watched: Sequence[Watched]  # if anybody watches
+
+
+class Door:
+    """Judges what comes in by HTTP."""
+
+    def __init__(self, admission: Admission, rulebook: Rulebook) -> None:
+        self._judge = admission.judge
+        self._concerns = rulebook.concerns
+        self._has_waits = any(step.waits for step in rulebook.transformations)
+        self._latest = 0
+
+    def may_wait(self, given: list[Any], key: WriteKey) -> bool:
+        """Whether judging these items may ask another server."""
+        return self._has_waits and any(
+            self._concerns(
+                key.policy,
+                key.name,
+                str(item.get("type") or "track"),
+                as_text(item.get("event")),
+            )
+            == Concern.WAITS
+            for item in given
+            if type(item) is dict
+        )
+
+    def received_at(self) -> int:
+        """Now; never before what this worker said a moment ago.
+
+        A clock that is set back by more than a second is followed all the same.
+        """
+        now = time.time_ns() // 1000
+        if self._latest - 1_000_000 < now < self._latest:
+            now = self._latest
+        self._latest = now
+        return now
+
+    def take(
+        self,
+        given: list[Any],
+        key: WriteKey,
+        path: str,
+        *,
+        size_bytes: int,
+        is_watched: bool = False,
+        wants_receipts: bool = False,
+        gpc: bool = False,
+        fingerprint: Callable[[], str] | None = None,
+    ) -> Taken:
+        """Judge the items of a body of `size_bytes`."""
+        record = Record(
+            source=key.name,
+            scope=key.scope,
+            path=path,
+            received_at=self.received_at(),
+            items=given,
+            gpc=gpc,
+        )
+        origin = Origin(
+            key.name,
+            key.scope,
+            path,
+            "",
+            record.received_at,
+            keeps_received_at=False,
+            policy=key.policy,
+            gpc=gpc,
+            fingerprint=fingerprint if key.policy.fingerprint else None,
+        )
+        judge, notes = self._judge, {}
+        may_be_large = size_bytes > key.policy.max_event_bytes
+        watched: list[Watched] = []
+        for index, item in enumerate(given):
+            size = len(_encode(item)) if may_be_large else 0
+            if is_watched:
+                applied: list[str] = []
+                note = judge(item, origin, size=size, applied=applied)
+                watched.append(Watched(item, note or _ADMITTED, applied))
+            else:
+                note = judge(item, origin, size=size)
+            if note is not None:
+                notes[index] = note
+        if notes:
+            record.notes = notes
+            if any(not note.is_kept for note in notes.values()):
+                record.items = [
+                    item if index not in notes or notes[index].is_kept else None
+                    for index, item in enumerate(given)
+                ]
+        receipts = _receipts(given, notes) if wants_receipts else []
+        return _taken(record, size_bytes, receipts, watched)
+
+    def decide(
+        self, given: list[Any], verdict: Verdict, key: WriteKey, path: str
+    ) -> Taken:
+        """Count items whose fate does not depend on what they hold."""
+        notes = {
+            index: Note(
+                disposition=verdict.disposition,
+                reason=verdict.reason,
+                message_id=given_id(item),
+            )
+            for index, item in enumerate(given)
+        }
+        record = Record(
+            source=key.name,
+            scope=key.scope,
+            path=path,
+            received_at=self.received_at(),
+            items=[item if notes[i].is_kept else None for i, item in enumerate(given)],
+            notes=notes,
+        )
+        return _taken(record, receipts=_receipts(given, notes))
+
+    def refuse(self, body: bytes, reason: str, key: WriteKey, path: str) -> Taken:
+        """Count a body that holds no item as one rejected item, and keep it."""
+        record = Record(
+            source=key.name,
+            scope=key.scope,
+            path=path,
+            received_at=self.received_at(),
+            refused=reason,
+            body=body.decode("utf-8", "backslashreplace"),
+        )
+        return _taken(record)
+
+
+def _taken(
+    record: Record,
+    size_bytes: int = 0,
+    receipts: Sequence[Receipt] = (),
+    watched: Sequence[Watched] = (),
+) -> Taken:
+    notes = record.notes
+    counts: dict[str, int] = {}
+    if len(record.items) > len(notes):
+        counts["admitted"] = len(record.items) - len(notes)
+    for note in notes.values():
+        counts[note.disposition] = counts.get(note.disposition, 0) + 1
+    if record.refused is not None:
+        counts["rejected"] = 1
+    return Taken(
+        _encode(record),
+        record.source,
+        record.received_at,
+        size_bytes,
+        counts,
+        receipts,
+        watched,
+    )
+
+
+def _receipts(given: Sequence[Any], notes: dict[int, Note]) -> list[Receipt]:
+    found = []
+    for index, item in enumerate(given):
+        note = notes.get(index, _ADMITTED)
+        # The item's own words first: PostHog's `uuid` is what its SDK looks for.
+        id_ = note.message_id or given_id(item)
+        found.append(Receipt(id_, note.disposition, note.reason))
+    return found
+
+
+def shared_bytes(value: Any) -> int:
+    """What a batch's common context comes to once each of its items has it."""
+    if type(value) is not dict or type(value.get("batch")) is not list:
+        return 0
+    shared = [value.get(name) for name in ("context", "integrations")]
+    return len(_encode(shared)) * len(value["batch"]) if any(shared) else 0
+
+
+def unpacked(value: Any, type_: str | None, key_text: str) -> list[Any]:
+    """The items of a decoded body, without the write key they repeat.
+
+    An item without a type has that of the path it was sent to.
+    """
+    given = items(value)
+    for index, item in enumerate(given):
+        if type(item) is not dict:
+            continue
+        for name in ("writeKey", "api_key", "token"):
+            if item.get(name) == key_text:
+                del item[name]
+        properties = item.get("properties")
+        if type(properties) is dict and properties.get("token") == key_text:
+            del properties["token"]
+        if type_ is not None and item.get("type") is None:
+            given[index] = {**item, "type": type_}
+    return given

@@ -1,0 +1,89 @@
+"""Counters of all workers, as Prometheus reads them.
+
+Each worker counts in memory and writes its counts beside the others' now and then; a
+scrape adds up what it finds. Counts of a worker that was replaced stay. They are an
+operator's view: what each event became stands in `raw.dispositions`.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["Metrics"]
+
+Labels = tuple[tuple[str, str], ...]
+
+_HELP = {
+    "loomline_events_total": "Items by source and door disposition.",
+    "loomline_requests_total": "Requests by route and status.",
+    "loomline_unauthorized_total": "Requests without a live write key.",
+    "loomline_received_bytes_total": "Bytes of accepted bodies, decompressed.",
+    "loomline_commits_total": "Groups of requests that one sync served.",
+    "loomline_commit_failures_total": "Writes and syncs that failed.",
+}
+
+
+class Metrics:
+    """One worker's counters, and the sum over all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / f"{os.getpid()}.metrics"
+        self._counts: Counter[tuple[str, Labels]] = Counter()
+
+    def add(self, name: str, n: float = 1, **labels: str) -> None:
+        self._counts[name, tuple(labels.items())] += n  # type: ignore[assignment]
+
+    def put(self, name: str, value: float) -> None:
+        self._counts[name, ()] = value  # type: ignore[assignment]
+
+    def save(self) -> None:
+        """Write this worker's counts where the others find them."""
+        rows = [(name, labels, n) for (name, labels), n in self._counts.items()]
+        beside = self._path.with_suffix(".new")
+        beside.write_bytes(msgspec.json.encode(rows))
+        beside.replace(self._path)
+
+    def text(self, gauges: Iterable[tuple[str, str, float]]) -> bytes:
+        """All workers' counts in Prometheus' text format 0.0.4.
+
+        `gauges` are (name, help, value) of the worker that answers.
+        """
+        self.save()
+        total: Counter[tuple[str, Labels]] = Counter()
+        for path in self._folder.glob("*.metrics"):
+            rows = msgspec.json.decode(
+                path.read_bytes(),
+                type=list[tuple[str, tuple[tuple[str, str], ...], float]],
+            )
+            for name, labels, n in rows:
+                total[name, labels] += n  # type: ignore[assignment]
+        lines = []
+        for name, help_ in _HELP.items():
+            lines += [f"# HELP {name} {help_}", f"# TYPE {name} counter"]
+            lines += [
+                f"{name}{_braced(labels)} {n:.10g}"
+                for (found, labels), n in sorted(total.items())
+                if found == name
+            ]
+        for name, help_, value in gauges:
+            lines += [
+                f"# HELP {name} {help_}",
+                f"# TYPE {name} gauge",
+                f"{name} {value:.10g}",
+            ]
+        return ("\n".join(lines) + "\n").encode()
+
+
+def _braced(labels: Labels) -> str:
+    if not labels:
+        return ""
+    inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
+    return f"{{{inner}}}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,533 @@
+"""Worker processes on one listening socket, and the process that looks after them.
+
+The parent holds the socket, the rules and nothing else: it forks the workers, replaces
+one that dies at once, and on SIGHUP reads the rules anew and swaps all workers without
+closing the socket. Clients that connect meanwhile wait in its queue. The parent runs no
+thread and no loop, so that a fork is safe.
+"""
+
+import asyncio
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from connectors.errors import ConfigError, LandingError
+from connectors.events.admission import Admission
+from connectors.events.fingerprint import Fingerprints
+from connectors.events.identifiers import IdentifierRules
+from connectors.events.rulebook import Rulebook
+from connectors.landing.home import Home
+from connectors.landing.segments import SegmentWriter, recover, segments_folder
+from connectors.sources.forms import Forms
+from connectors.sources.http_api.app import Collector
+from connectors.sources.http_api.debugger import Debugger
+from connectors.sources.http_api.door import Door
+from connectors.sources.http_api.metrics import Metrics
+from connectors.sources.inbound_webhooks import InboundWebhooks
+from connectors.sources.rate_limits import Buckets
+from connectors.sources.write_keys import KeyRing
+
+__all__ = ["Settings", "serve"]
+
+Say = Callable[[str], None]
+
+BACKLOG = 2048
+IDLE_S = 65
+"""A connection without a request is closed after this time: longer than the minute that
+load balancers keep theirs."""
+
+REQUEST_S = 60
+"""A request has to arrive whole within this time of its first byte."""
+
+MAX_HEADER_BYTES = 64 << 10
+MAX_CONNECTIONS = 4096
+DRAIN_S = 8
+LINGER_S = 1.0
+"""While draining, a client that was about to send on an open connection still may."""
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_READY = b"+"
+_MIN_LIFE_S = 1.0  # a worker that dies sooner is replaced with a pause
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    host: str
+    port: int  # 0: a free one
+    workers: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    identifiers: IdentifierRules
+    rulebook: Rulebook
+    webhooks: InboundWebhooks
+    forms: Forms
+
+    @classmethod
+    def load(cls, project: Path) -> "_Rules":
+        faults = []
+        found: list[Any] = []
+        for load in (
+            IdentifierRules.load,
+            Rulebook.load,
+            InboundWebhooks.load,
+            Forms.load,
+        ):
+            try:
+                found.append(load(project))
+            except ConfigError as error:
+                faults.append(str(error))
+        if faults:
+            raise ConfigError("\n".join(faults))
+        return cls(*found)
+
+
+def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
+    """Collect events until SIGTERM or SIGINT; returns when all is answered.
+
+    `say` is told the address once requests are answered there.
+
+    Raises:
+        ConfigError: a rule, the address or the certificate cannot be used, or another
+            collector runs on this home folder.
+    """
+    rules = _Rules.load(project)
+    tls = _tls_faults(settings)
+    if tls:
+        raise ConfigError(tls)
+    lock = _only_one(home)
+    try:
+        folder = segments_folder(home)
+        folder.mkdir(parents=True, exist_ok=True)
+        recover(folder)
+        listening = _listening(settings)
+        with tempfile.TemporaryDirectory(prefix="loomline-") as shared:
+            parent = _Parent(
+                home, project, settings, rules, listening, Path(shared), lock
+            )
+            parent.run(say)
+    finally:
+        os.close(lock)
+
+
+def _only_one(home: Home) -> int:
+    """The lock of this home folder's collector."""
+    path = home.path / "collect.lock"
+    home.path.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    until = time.monotonic() + 2
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
+            os.close(lock)
+            raise ConfigError(
+                f"Another collector runs on {home.path} ({holder}). Stop it, or give "
+                "this one a home folder of its own (LOOMLINE_HOME)."
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+        return lock
+
+
+def _listening(settings: Settings) -> socket.socket:
+    until = time.monotonic() + 5
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    while True:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            listening.close()
+            # Workers of a collector that was killed close the address in a moment.
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            raise ConfigError(
+                f"{settings.host}:{settings.port} cannot be listened on "
+                f"({error.strerror}); choose another --host or --port."
+            ) from error
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+        return listening
+
+
+def _tls_faults(settings: Settings) -> str | None:
+    if settings.tls_cert is None and settings.tls_key is None:
+        return None
+    if settings.tls_cert is None or settings.tls_key is None:
+        return "--tls-cert and --tls-key go together."
+    try:
+        ssl.create_default_context().load_cert_chain(
+            settings.tls_cert, settings.tls_key
+        )
+    except (OSError, ssl.SSLError) as error:
+        return f"The certificate cannot be used: {error}."
+    return None
+
+
+class _Parent:
+    """Starts, watches and swaps the workers."""
+
+    def __init__(
+        self,
+        home: Home,
+        project: Path,
+        settings: Settings,
+        rules: _Rules,
+        listening: socket.socket,
+        shared: Path,
+        lock: int,
+    ) -> None:
+        self._lock = lock
+        self._home = home
+        self._project = project
+        self._settings = settings
+        self._rules = rules
+        self._listening = listening
+        self._shared = shared
+        self._workers: dict[int, float] = {}  # process id → when it was started
+        self._leaving: set[int] = set()
+        self._signals: list[int] = []
+        # Workers end when their parent has: its end of this pipe closes with it.
+        self._alive, self._hold = os.pipe()
+
+    def run(self, say: Say) -> None:
+        wake, waker = os.pipe()
+        os.set_blocking(waker, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, self._note)
+        if not self._start(self._settings.workers):
+            self._end(set(self._workers))
+            raise LandingError("The workers could not start; they have said why.")
+        host, port = self._listening.getsockname()[:2]
+        scheme = "https" if self._settings.tls_cert else "http"
+        shown = f"[{host}]" if ":" in host else host
+        say(f"Collecting at {scheme}://{shown}:{port}")
+        while True:
+            select.select([wake], [], [], 1.0)
+            with suppress(BlockingIOError):
+                os.read(wake, 512)
+            pending, self._signals = self._signals, []
+            if signal.SIGTERM in pending or signal.SIGINT in pending:
+                break
+            if signal.SIGHUP in pending:
+                self._swap(say)
+            self._replace_dead(say)
+        self._listening.close()
+        self._end(set(self._workers))
+        signal.set_wakeup_fd(-1)
+        for end in (wake, waker, self._alive, self._hold):
+            os.close(end)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _swap(self, say: Say) -> None:
+        """New workers with the rules as they are now; the old ones finish."""
+        try:
+            self._rules = _Rules.load(self._project)
+        except ConfigError as error:
+            say(f"{error}\nThe rules that were in force stay in force.")
+            return
+        old = set(self._workers)
+        if self._start(self._settings.workers):
+            self._tell(old)
+            say("Workers were replaced; the rules are those of now.")
+        else:
+            say("New workers could not start; the old ones go on.")
+
+    def _replace_dead(self, say: Say) -> None:
+        for process in self._reaped():
+            began_at = self._workers.pop(process, None)
+            if began_at is None or process in self._leaving:
+                self._leaving.discard(process)
+                continue
+            say(f"Worker {process} died and is replaced.")
+            if time.monotonic() - began_at < _MIN_LIFE_S:
+                time.sleep(0.2)
+            self._start(1)
+
+    def _reaped(self) -> list[int]:
+        found = []
+        with suppress(ChildProcessError):
+            while True:
+                process, _ = os.waitpid(-1, os.WNOHANG)
+                if process == 0:
+                    break
+                found.append(process)
+        return found
+
+    def _start(self, count: int) -> bool:
+        """Fork workers and wait until they answer."""
+        ready, says_ready = os.pipe()
+        started = set()
+        for _ in range(count):
+            process = os.fork()
+            if process == 0:
+                self._become_worker(says_ready)  # does not return
+            started.add(process)
+            self._workers[process] = time.monotonic()
+        os.close(says_ready)
+        answers = b""
+        until = time.monotonic() + 10
+        while len(answers) < count and time.monotonic() < until:
+            if select.select([ready], [], [], 0.1)[0]:
+                answer = os.read(ready, count)
+                if not answer:
+                    break  # one died on the way
+                answers += answer
+        os.close(ready)
+        return len(answers) == count
+
+    def _tell(self, processes: set[int]) -> None:
+        for process in processes:
+            self._leaving.add(process)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+
+    def _end(self, processes: set[int]) -> None:
+        self._tell(processes)
+        until = time.monotonic() + DRAIN_S + 1
+        left = processes | self._leaving
+        while left and time.monotonic() < until:
+            left -= set(self._reaped())
+            left = {process for process in left if _is_alive(process)}
+            time.sleep(0.01)
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _become_worker(self, says_ready: int) -> None:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's, to all
+            os.close(self._hold)
+            os.close(self._lock)  # held by the parent alone
+            worker = _Worker(self._home, self._rules, self._shared)
+            code = worker.run(self._listening, self._settings, self._alive, says_ready)
+        except Exception as error:  # noqa: BLE001 - nothing may leave a fork
+            sys.stderr.write(f"A worker stopped: {type(error).__name__}: {error}\n")
+        finally:
+            os._exit(code)  # not the parent's way out: it has locks and folders
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class _Worker:
+    """One process: its application, its segment, its loop."""
+
+    def __init__(self, home: Home, rules: _Rules, shared: Path) -> None:
+        sys.setswitchinterval(0.001)  # the commit thread waits for the loop less long
+        # Requests leave next to no cycles. Looking for some every 700 objects, which is
+        # some 60 events, costs a third of what taking an event in costs.
+        gc.freeze()
+        gc.set_threshold(100_000)
+        self._keys = KeyRing(home)
+        self._metrics = Metrics(shared)
+        self._debugger = Debugger(shared)
+        self._writer = SegmentWriter(segments_folder(home), self._committed)
+        admission = Admission(rules.identifiers, rules.rulebook)
+        self._app = Collector(
+            door=Door(admission, rules.rulebook),
+            keys=self._keys,
+            buckets=Buckets(shared / "rates"),
+            writer=self._writer,
+            webhooks=rules.webhooks,
+            forms=rules.forms,
+            fingerprints=Fingerprints(home),
+            debugger=self._debugger,
+            metrics=self._metrics,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(
+        self,
+        listening: socket.socket,
+        settings: Settings,
+        alive: int,
+        says_ready: int,
+    ) -> int:
+        config = uvicorn.Config(
+            self._app,
+            loop="uvloop",
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Behind a proxy: FORWARDED_ALLOW_IPS names those whose word is taken.
+            proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
+            backlog=BACKLOG,
+            limit_concurrency=None,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+        config.load()
+        if settings.tls_cert is not None:
+            config.ssl = _tls(settings)
+        server = _Server(config, self._app)
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(self._serve(server, listening, alive, says_ready))
+        self._writer.close()
+        self._count()
+        return 0
+
+    async def _serve(
+        self, server: "_Server", listening: socket.socket, alive: int, says_ready: int
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer.start()
+        self._loop.add_reader(alive, server.leave)  # the parent has died
+        chores = asyncio.create_task(self._chores(server, says_ready))
+        await server.serve(sockets=[listening])
+        chores.cancel()
+
+    async def _chores(self, server: "_Server", says_ready: int) -> None:
+        """What is looked after while requests are served."""
+        while not server.started:
+            await asyncio.sleep(0.005)
+        os.write(says_ready, _READY)
+        os.close(says_ready)
+        while True:
+            await asyncio.sleep(0.5)
+            server.drop_late()
+            self._count()
+            # Whatever fails now (no file left to open, a locked database) may be well
+            # at the next look: a revoked key has to be noticed then.
+            with suppress(OSError):
+                self._debugger.look()
+            with suppress(sqlite3.Error):  # which may wait for whoever changes keys
+                await asyncio.to_thread(self._keys.refresh)
+
+    def _count(self) -> None:
+        self._metrics.put("loomline_commits_total", self._writer.count_syncs)
+        self._metrics.put("loomline_commit_failures_total", self._writer.count_failures)
+        with suppress(OSError):  # counts are not worth failing for
+            self._metrics.save()
+
+    def _committed(self, waiting: list[Any], error: OSError | None) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            self._loop.call_soon_threadsafe(self._app.settled, waiting, error is None)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    """TLS 1.2 and later, without CBC suites."""
+    assert settings.tls_cert is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    return context
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server; says when it drains."""
+
+    def __init__(self, config: uvicorn.Config, app: Collector) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def leave(self) -> None:
+        self._app.is_draining = True
+        self.should_exit = True
+
+    def drop_late(self) -> None:
+        """Close connections whose request does not arrive."""
+        earliest = asyncio.get_running_loop().time() - REQUEST_S
+        for connection in list(self.server_state.connections):
+            begun_at = getattr(connection, "begun_at", None)
+            if begun_at is not None and begun_at < earliest:
+                connection.transport.abort()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.is_draining = True
+        super().handle_exit(sig, frame)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's protocol with limits for clients that do not come to an end."""
+
+    begun_at: float | None = None  # loop time; None while no request is arriving
+    _header_bytes = 0  # since the last of a body: of headers, or of what follows it
+    _is_draining = False
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.begun_at = self.loop.time()
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._header_bytes += len(data)
+        super().data_received(data)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        self.begun_at = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self._is_draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._header_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.begun_at = None
+        self._header_bytes = 0
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Close once nothing is under way; what is about to be sent is answered."""
+        self._is_draining = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(LINGER_S, self._close_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _close_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()

@@ -1,0 +1,152 @@
+"""Rate limits: token buckets that all worker processes of a machine share.
+
+A bucket is kept as the instant at which it is full again (the generic cell rate
+algorithm): one number, so that a worker that dies while writing leaves the state before
+or the one after. The buckets are slots of a memory-mapped file, each under a lock of
+its own, which the kernel releases when its holder dies.
+"""
+
+import math
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable
+from fcntl import LOCK_EX, LOCK_UN, lockf
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+
+from connectors.errors import LoomlineError
+from connectors.landing.locks import exclusive
+from connectors.landing.manifest import replace_file
+
+__all__ = ["Buckets", "BucketsFull"]
+
+SECOND_NS = 1_000_000_000
+LONGEST_NS = 1 << 61  # 73 years: no sum of two overflows
+
+# A slot is three 64-bit numbers, each written in one store.
+NAME, FULL_AT, TAKEN_AT = range(3)  # a hash of whose it is; instants in ns
+SLOT = 3
+NOBODY = 0
+
+
+class BucketsFull(LoomlineError):
+    """More buckets owe tokens at once than there are slots."""
+
+
+class Buckets:
+    """Token buckets in a file.
+
+    A process has one object per file: the kernel's locks are the process's, so two
+    would not wait for each other. It may be forked.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        slots: int = 4096,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """`clock_ns` is one for all processes; it may begin anew with the machine."""
+        size_bytes = slots * SLOT * 8
+        with exclusive(path.with_name(f"{path.name}.lock")):
+            # Another number of slots is another file: workers may still have this one
+            # mapped, and would be killed if it shrank.
+            if not path.exists() or path.stat().st_size != size_bytes:
+                replace_file(path, bytes(size_bytes))
+            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._map = mmap.mmap(self._file, size_bytes)
+        self._numbers = memoryview(self._map).cast("q")
+        self._slots = slots
+        self._clock_ns = clock_ns
+        self._threads = threading.Lock()
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def take(self, bucket: str, rate: float, burst: float, n: int) -> float:
+        """Take `n` events from the bucket: 0.0, or the seconds until it holds some.
+
+        A batch is taken whole while the bucket is not empty, and may leave it owing;
+        otherwise nothing is taken. So over any time t pass at most
+        burst + rate * t events and one batch. `rate` is events per second; it and
+        `burst` are more than 0.
+
+        Raises:
+            BucketsFull: more buckets owe tokens at once than there are slots.
+        """
+        numbers, file = self._numbers, self._file
+        with self._threads:
+            while True:
+                name, slot = self._known.get(bucket) or self._place(bucket)
+                # Written out: a context manager would cost as much as all the rest.
+                lockf(file, LOCK_EX, 1, slot)
+                try:
+                    if numbers[slot + NAME] != name:  # was full, and given away
+                        del self._known[bucket]
+                        continue
+                    now = self._clock_ns()
+                    owed_ns = 0
+                    if numbers[slot + TAKEN_AT] <= now:  # else the clock began anew
+                        owed_ns = max(numbers[slot + FULL_AT] - now, 0)
+                    over_ns = owed_ns - min(burst * SECOND_NS / rate, LONGEST_NS)
+                    if over_ns >= 0:
+                        return (over_ns + 1) / SECOND_NS
+                    owed_ns += math.ceil(n * SECOND_NS / rate)
+                    numbers[slot + FULL_AT] = now + min(owed_ns, LONGEST_NS)
+                    numbers[slot + TAKEN_AT] = now
+                    return 0.0
+                finally:
+                    lockf(file, LOCK_UN, 1, slot)
+
+    def close(self) -> None:
+        self._numbers.release()
+        self._map.close()
+        os.close(self._file)
+
+    def _place(self, bucket: str) -> tuple[int, int]:
+        """The bucket's name and slot, the same in all processes."""
+        digest = blake2b(bucket.encode(), digest_size=8).digest()
+        name = int.from_bytes(digest, "little", signed=True) or 1
+        lockf(self._file, LOCK_EX, 1, self._slots * SLOT)  # one places at a time
+        try:
+            slot = self._search(name)
+        finally:
+            lockf(self._file, LOCK_UN, 1, self._slots * SLOT)
+        known = self._known[bucket] = (name, slot)
+        return known
+
+    def _search(self, name: int) -> int:
+        """Open addressing: from where the hash points to a slot that was nobody's yet.
+
+        Without one, a bucket that is full gives its slot away, being as good as a new
+        one. No slot becomes nobody's again, so no search ends too early.
+        """
+        end = self._slots * SLOT
+        first = name * SLOT % end
+        for slot in chain(range(first, end, SLOT), range(0, first, SLOT)):
+            holder = self._numbers[slot + NAME]
+            if holder == name:
+                return slot
+            if holder == NOBODY:
+                self._numbers[slot + NAME] = name
+                return slot
+        for slot in range(0, end, SLOT):
+            if self._give(slot, name):
+                return slot
+        raise BucketsFull(
+            f"{self._slots:,} rate limits are in use at once, and there is no room for "
+            "more of them."
+        )
+
+    def _give(self, slot: int, name: int) -> bool:
+        """Make the slot `name`'s, unless its bucket owes tokens."""
+        lockf(self._file, LOCK_EX, 1, slot)
+        try:
+            taken_at = self._numbers[slot + TAKEN_AT]
+            if taken_at <= self._clock_ns() < self._numbers[slot + FULL_AT]:
+                return False
+            self._numbers[slot + NAME] = name
+            return True
+        finally:
+            lockf(self._file, LOCK_UN, 1, slot)

@@ -1,0 +1,279 @@
+"""`loomline collect`, `tail`, `quarantine`: events come in, are seen, kept aside."""
+
+import json as json_text
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from connectors.errors import ConfigError
+from orchestration.project import Project
+
+__all__ = ["collect", "quarantine", "tail"]
+
+said = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+shown = Console(highlight=False, soft_wrap=True, markup=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+quarantine = typer.Typer(
+    no_args_is_help=True, help="Events that were refused: see them, send them again."
+)
+
+
+def collect(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes; one a core is plenty.")
+    ] = 1,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate chain, PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+) -> None:
+    """Take events by HTTP until stopped; SIGHUP reads rules anew without a pause."""
+    from connectors.sources.http_api.server import Settings, serve
+
+    project = Project.find()
+    settings = Settings(host, port, workers, tls_cert, tls_key)
+    serve(project.home, project.path, settings, say=_announce)
+
+
+def tail(
+    url: Annotated[
+        str, typer.Option(help="Where the collector is.")
+    ] = "http://127.0.0.1:8080",
+    key_env: Annotated[
+        str, typer.Option(help="Variable that holds an admin key.")
+    ] = "LOOMLINE_ADMIN_KEY",
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    event: Annotated[str | None, typer.Option(help="Only this event.")] = None,
+    disposition: Annotated[
+        str | None, typer.Option(help="Only what became this, e.g. quarantined.")
+    ] = None,
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Show what was sent, too.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(help="Stop after this many events.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line.")
+    ] = False,
+) -> None:
+    """Watch events as they are judged; Ctrl-C ends it and says how many there were."""
+    import httpx
+
+    key = os.environ.get(key_env)
+    if not key:
+        raise ConfigError(
+            f"Set {key_env} to an admin key: `loomline keys create --kind admin "
+            "--name debug` makes one."
+        )
+    wanted = {"source": source, "event": event, "disposition": disposition}
+    counts: Counter[str] = Counter()
+    try:
+        with httpx.stream(
+            "GET",
+            f"{url.rstrip('/')}/debug/stream",
+            params={name: value for name, value in wanted.items() if value},
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(5, read=30),
+        ) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                told = answer.json().get("message", answer.status_code)
+                raise ConfigError(f"{url} says: {told}")
+            said.print(f"Watching {url}; Ctrl-C to end.", style="dim")
+            for line in answer.iter_lines():
+                if not line.startswith("data: "):
+                    continue
+                seen = json_text.loads(line.removeprefix("data: "))
+                counts[seen["disposition"]] += 1
+                if json:
+                    shown.out(line.removeprefix("data: "))
+                else:
+                    _show(seen, with_payload=payload)
+                if counts.total() == count:
+                    break
+    except httpx.HTTPError as error:
+        raise ConfigError(
+            f"{url} does not answer ({type(error).__name__}); is `loomline collect` "
+            "running there?"
+        ) from error
+    except KeyboardInterrupt:
+        pass
+    told = ", ".join(f"{n:,} {name}" for name, n in counts.most_common())
+    said.print(told or "No events.", style="bold")
+
+
+@quarantine.command("list")
+def list_(
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show this many.")] = 50,
+    json: Json = False,
+) -> None:
+    """List what was refused and not replayed since, the latest first."""
+    found = _held(source=source)
+    if json:
+        rows = [_row(one) for one in found[:limit]]
+        _print_json({"count": len(found), "events": rows})
+        return
+    if not found:
+        said.print("Nothing is kept aside.")
+        return
+    table = Table(box=None)
+    table.add_column("id", no_wrap=True)
+    table.add_column("received at", no_wrap=True)
+    for heading in ("source", "event", "disposition", "reason"):
+        table.add_column(heading, overflow="fold")
+    for one in found[:limit]:
+        table.add_row(
+            one.id,
+            f"{one.received_at:%Y-%m-%d %H:%M}",
+            one.source,
+            one.event or "",
+            one.disposition,
+            one.reason or "",
+        )
+    shown.print(table)
+    if len(found) > limit:
+        said.print(f"{len(found):,} in all; --limit shows more.", style="dim")
+    said.print("`loomline quarantine show ID` shows what was sent.", style="dim")
+
+
+@quarantine.command()
+def show(
+    id: Annotated[str, typer.Argument(help="As `list` prints it.")],
+    json: Json = False,
+) -> None:
+    """Show one refused event as it was sent, and why it was refused."""
+    (one,) = _chosen([id], _held())
+    if json:
+        _print_json(_row(one) | {"payload": one.payload})
+        return
+    for name, value in _row(one).items():
+        shown.print(f"{name}: {value}")
+    shown.print(one.payload)
+
+
+@quarantine.command()
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(help="As `list` prints.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Everything that is kept aside.")
+    ] = False,
+    source: Annotated[str | None, typer.Option(help="All of this source.")] = None,
+    event: Annotated[str | None, typer.Option(help="All of this event.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which, change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Send refused events through the current rules, as a new receipt each."""
+    from connectors.events.policy import Policy
+    from connectors.landing.prepare import prepare
+    from connectors.landing.quarantine import replay as replay_all
+    from connectors.sources.write_keys import KeyStore
+
+    if not (ids or all_ or source or event):
+        raise ConfigError("Name events by their ids, or give --all, --source, --event.")
+    project = Project.find()
+    found = _held(source=source, event=event)
+    chosen = _chosen(ids, found) if ids else found
+    if dry_run:
+        result: dict[str, Any] = {"would_replay": len(chosen)}
+    else:
+        prepare(project.home)
+        policies = {key.name: key.policy for key in KeyStore(project.home).list()}
+        became = replay_all(
+            project.home,
+            project.path,
+            chosen,
+            lambda name: policies.get(name, Policy()),
+        )
+        result = {"replayed": len(chosen), "dispositions": dict(became)}
+    if json:
+        _print_json(result)
+    elif dry_run:
+        said.print(f"Would replay {len(chosen):,}.")
+    else:
+        told = ", ".join(f"{n:,} {name}" for name, n in became.most_common())
+        said.print(f"Replayed {len(chosen):,}: {told or 'nothing'}.")
+
+
+def _held(*, source: str | None = None, event: str | None = None) -> list[Any]:
+    from connectors.landing.quarantine import held
+
+    return [
+        one
+        for one in held(Project.find().home)
+        if source in (None, one.source) and event in (None, one.event)
+    ]
+
+
+def _chosen(ids: list[str], found: list[Any]) -> list[Any]:
+    by_id = {one.id: one for one in found}
+    unknown = [id for id in ids if id not in by_id]
+    if unknown:
+        raise ConfigError(
+            f"Nothing kept aside is called {', '.join(unknown)}; "
+            "`loomline quarantine list` says what is."
+        )
+    return [by_id[id] for id in dict.fromkeys(ids)]
+
+
+def _row(one: Any) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "received_at": one.received_at.isoformat(),
+        "source": one.source,
+        "event": one.event,
+        "message_id": one.message_id,
+        "disposition": one.disposition,
+        "reason": one.reason,
+        "path": one.path,
+    }
+
+
+_STYLES = {
+    "admitted": "green",
+    "rejected": "red",
+    "quarantined": "yellow",
+    "rate_limited": "magenta",
+}
+
+
+def _show(seen: dict[str, Any], *, with_payload: bool) -> None:
+    disposition = seen["disposition"]
+    style = _STYLES.get(disposition, "cyan")
+    shown.print(
+        f"{seen['received_at'][11:23]}  {seen['source']:<16} "
+        f"{seen.get('event') or seen.get('type') or '':<28} ",
+        end="",
+    )
+    shown.print(disposition, style=style, end="")
+    details = [
+        *([seen["reason"]] if seen.get("reason") else []),
+        *seen.get("violations", []),
+        *(f"by {name}" for name in seen.get("transformations", [])),
+    ]
+    shown.print(f"  {'; '.join(details)}" if details else "")
+    if with_payload and seen.get("payload") is not None:
+        shown.print(json_text.dumps(seen["payload"], ensure_ascii=False), style="dim")
+
+
+def _announce(message: str) -> None:
+    """On standard output at once: scripts wait for the address."""
+    typer.echo(message)
+
+
+def _print_json(value: Any) -> None:
+    from orchestration.cli.app import print_json
+
+    print_json(value)
