@@ -99,6 +99,11 @@
     {{ return("'" ~ value | string | replace("'", "''") ~ "'") }}
 {%- endmacro %}
 
+{#- Text that may hold NUL, which ends a statement, as an SQL literal. -#}
+{% macro text_literal(value) -%}
+    {{ return(literal(value) | replace('\0', "' || chr(0) || '")) }}
+{%- endmacro %}
+
 {#-
     The instant this run is evaluated at: LOOMLINE_NOW, else the run's start. Windows
     end before it.
@@ -119,4 +124,55 @@
 
 {% macro default__json_object_member(column, name) -%}
     cast(json_extract({{ column }}, {{ literal('/' ~ name) }}) as varchar)
+{%- endmacro %}
+
+{#-
+    One row for every member of the JSON object in `column`: (…, name, value, type),
+    value as JSON, type OBJECT, ARRAY, VARCHAR, BIGINT, UBIGINT, DOUBLE, BOOLEAN or NULL.
+-#}
+{% macro json_entries(relation, column, keep) -%}
+    {{ return(adapter.dispatch('json_entries', 'loomline')(relation, column, keep)) }}
+{%- endmacro %}
+
+{% macro default__json_entries(relation, column, keep) -%}
+    select
+        {%- for name in keep %}
+        rows.{{ name }},
+        {%- endfor %}
+        entries.key as name,
+        entries.value,
+        entries.type
+    from {{ relation }} as rows, json_each(rows.{{ column }}) as entries
+{%- endmacro %}
+
+{#- A name in snake_case; letters and digits of any script, no underscore at its ends. -#}
+{% macro snake_case(expression) -%}
+    {{ return(adapter.dispatch('snake_case', 'loomline')(expression)) }}
+{%- endmacro %}
+
+{% macro default__snake_case(expression) -%}
+    trim(
+        regexp_replace(
+            lower(
+                regexp_replace(
+                    regexp_replace(
+                        nfc_normalize({{ expression }}),
+                        '([\p{Ll}\p{N}])(\p{Lu})', '\1_\2', 'g'
+                    ),
+                    '(\p{Lu})(\p{Lu}\p{Ll})', '\1_\2', 'g'
+                )
+            ),
+            '[^\p{L}\p{M}\p{N}]+', '_', 'g'
+        ),
+        '_'
+    )
+{%- endmacro %}
+
+{#- Whether a text begins with a letter of any script. -#}
+{% macro starts_with_letter(expression) -%}
+    {{ return(adapter.dispatch('starts_with_letter', 'loomline')(expression)) }}
+{%- endmacro %}
+
+{% macro default__starts_with_letter(expression) -%}
+    regexp_matches({{ expression }}, '^\p{L}')
 {%- endmacro %}

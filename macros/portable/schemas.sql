@@ -2,3 +2,14 @@
 {% macro generate_schema_name(custom_schema_name, node) -%}
     {{ custom_schema_name or target.schema }}
 {%- endmacro %}
+
+{#- A query of the columns of all tables of a schema: (table_name, column_name). -#}
+{% macro catalog_columns(schema) -%}
+    {{ return(adapter.dispatch('catalog_columns', 'loomline')(schema)) }}
+{%- endmacro %}
+
+{% macro default__catalog_columns(schema) -%}
+    select table_name, column_name
+    from duckdb_columns()
+    where database_name = current_database() and schema_name = {{ literal(schema) }}
+{%- endmacro %}

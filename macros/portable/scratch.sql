@@ -10,7 +10,12 @@
 {% endmacro %}
 
 {% macro scratch_count(relation) %}
-    {{ return(run_query('select count(*) from ' ~ relation).rows[0][0] | int) }}
+    {{ return(scratch_value('select count(*) from ' ~ relation) | int) }}
+{% endmacro %}
+
+{#- The one value of a query. Text may come back as a number or a date it looks like. -#}
+{% macro scratch_value(query) %}
+    {{ return(run_query(query).rows[0][0]) }}
 {% endmacro %}
 
 {#- Add pairs of numbers to a scratch table. -#}

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,8 @@ def differences(left: Path, right: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def _parsed() -> list[Any]:
-    """Holds dbt's manifest once the first warehouse was built."""
+def _parsed() -> list[Models]:
+    """Holds models that have read the project, once there were any."""
     return []
 
 
@@ -132,7 +132,7 @@ def make_warehouse(
     tmp_path: Path,
     project_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    _parsed: list[Any],
+    _parsed: list[Models],
 ) -> MakeWarehouse:
     """Makes an empty installation at each call."""
     made: list[Warehouse] = []
@@ -141,10 +141,11 @@ def make_warehouse(
         home = Home(tmp_path / f"home-{len(made)}")
         prepare(home)
         monkeypatch.setenv("LOOMLINE_HOME", str(home.path))
-        models = Models(Project(project_path, home), *_parsed)
+        project = Project(project_path, home)
         if not _parsed:
-            models.parse()
-            _parsed.append(models._manifest)
+            _parsed.append(Models(project))
+            _parsed[0].parse()
+        models = replace(_parsed[0], project=project)
         made.append(Warehouse(models))
         return made[-1]
 

@@ -1,0 +1,359 @@
+{#-
+    The event tables: one per event name, one typed column per property.
+
+    The model is a query of the columns they should have. Compared with those they have,
+    a table is built anew from the events' JSON where a column changed its type, its
+    name or its place, and grows columns and rows where nothing else happened. Only the
+    rows of new loads are read otherwise. A value is always cast from what was sent,
+    never from a narrower column.
+
+    All of it is one transaction, and ends by writing down what was made.
+-#}
+{% materialization event_tables, default %}
+    {#- As in resolved_identity: SQLMesh's loader runs this too. -#}
+    {%- set registry = api.Relation.create(
+        database=database,
+        schema=schema,
+        identifier=identifier | default(model['alias']),
+        type='table',
+    ) -%}
+    {%- set existing = adapter.get_relation(
+        database, schema, registry.identifier
+    ) -%}
+    {%- set is_full = (
+        existing is none or should_full_refresh() or (is_first_insert | default(false))
+    ) -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- set events_schema = generate_schema_name(config.get('schema'), none) -%}
+
+    {% do scratch('wanted_columns', sql) %}
+    {% if existing is none %}
+        {#- SQLMesh keeps the registry in another schema; the tables are in one alone. -#}
+        {% do adapter.create_schema(event_table(events_schema, 'any')) %}
+        {% do create_event_registry(registry) %}
+    {% endif %}
+    {%- set since = -1 if is_full else scratch_value(
+        'select coalesce(max(load_seq), -1) from ' ~ beside(registry, 'loaded')
+    ) | int -%}
+    {% do find_replaced_rows(registry, since) %}
+    {% do find_table_work(registry, events_schema, since, is_full) %}
+    {%- set work = fromjson(scratch_value(
+        "select coalesce(cast(to_json(list(table_work order by table_name)) as varchar),"
+        ~ " '[]') from table_work"
+    )) -%}
+    {% do drop_former_tables(registry, events_schema) %}
+    {% if work %}
+        {% do scratch('changed_events', "
+            select * from " ~ ref('int_events') ~ "
+            where type = 'track' and (
+                load_seq > " ~ since ~ "
+                or event in (select event from table_work where action = 'build')
+            )
+            order by event
+        ") %}
+    {% endif %}
+    {% for table in work %}
+        {%- set relation = event_table(events_schema, table.table_name) -%}
+        {% if table.action == 'build' %}
+            {% do build_event_table(relation, table) %}
+        {% else %}
+            {% do extend_event_table(relation, table, since) %}
+        {% endif %}
+    {% endfor %}
+    {% if scratch_count(difference('wanted_columns', registry)) %}
+        {% do record_schema_changes(registry) %}
+        {% do replace_registry(registry) %}
+    {% endif %}
+    {% do remember_load(registry) %}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% if adapter.commit is defined %}{% do adapter.commit() %}{% endif %}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [registry]}) }}
+{% endmaterialization %}
+
+
+{% macro event_table(schema, name) -%}
+    {{ return(api.Relation.create(
+        database=database, schema=schema, identifier=name, type='table'
+    )) }}
+{%- endmacro %}
+
+
+{% macro create_event_registry(registry) %}
+    {% call statement() %}
+        create table {{ registry }} as select * from wanted_columns limit 0
+    {% endcall %}
+    {% call statement() %}
+        create table if not exists {{ beside(registry, 'changes') }} (
+            changed_at timestamp,
+            event varchar,
+            table_name varchar,
+            column_name varchar,
+            former_name varchar,
+            old_type varchar,
+            new_type varchar,
+            property varchar
+        )
+    {% endcall %}
+    {% call statement() %}
+        create table if not exists {{ beside(registry, 'loaded') }} (load_seq bigint)
+    {% endcall %}
+{% endmacro %}
+
+
+{#-
+    Rows of messages of which an earlier arrival has come since: it may have another
+    name, so the row is in the table of the name it was received with. Leaves:
+    replaced_rows (table_name, scope, message_id).
+-#}
+{% macro find_replaced_rows(registry, since) %}
+    {% do scratch('replaced_rows', "
+        select distinct named.table_name, events.scope, events.message_id
+        from " ~ ref('int_events') ~ " as events
+        inner join " ~ ref('int_dispositions') ~ " as former using (message_key)
+        inner join (
+            select distinct event, table_name from " ~ registry ~ "
+        ) as named on former.event = named.event
+        where events.load_seq > " ~ since ~ "
+            and former.load_seq <= " ~ since ~ "
+            and former.disposition <> 'accepted'
+    ") %}
+{% endmacro %}
+
+
+{#-
+    What is to be done to which table. Leaves: table_work (event, table_name, columns,
+    count_had, has_replaced, action), action `build` (anew, from all rows) or `extend`
+    (by the columns after the first count_had, and by the rows of new loads).
+
+    The registry tells what is in a column, the catalog that the table is there: one
+    that somebody dropped is built again. So is one that gets more than 200 columns at
+    once: adding 2,000 one by one takes DuckDB 6 s, and as long again to be told so.
+-#}
+{% macro find_table_work(registry, schema, since, is_full) %}
+    {% do scratch('table_work', "
+        with
+        wanted as (
+            select
+                event,
+                table_name,
+                list(
+                    struct_pack(
+                        name := column_name,
+                        type := type,
+                        path := coalesce(path, ''),
+                        is_also_object := is_also_object
+                    )
+                    order by position
+                ) as columns,
+                list([column_name, type, coalesce(path, '')] order by position) as made
+            from wanted_columns
+            where column_name is not null
+            group by event, table_name
+        ),
+        had as (
+            select
+                event,
+                table_name,
+                list([column_name, type, coalesce(path, '')] order by position) as made
+            from " ~ registry ~ "
+            where column_name is not null
+            group by event, table_name
+        ),
+        there as (
+            select table_name, count(*) as count_columns
+            from (" ~ catalog_columns(schema) ~ ")
+            group by table_name
+        ),
+        news as (
+            select distinct event
+            from " ~ ref('int_events') ~ "
+            where load_seq > " ~ since ~ " and type = 'track'
+        ),
+        judged as (
+            select
+                wanted.event,
+                wanted.table_name,
+                wanted.columns,
+                len(had.made) as count_had,
+                replaced.table_name is not null as has_replaced,
+                case
+                    when " ~ is_full ~ "
+                        or had.made is null
+                        or there.count_columns is distinct from len(had.made)
+                        or list_slice(wanted.made, 1, len(had.made)) <> had.made
+                        or len(wanted.made) > len(had.made) + 200
+                        then 'build'
+                    when len(wanted.made) > len(had.made)
+                        or wanted.event in (select event from news)
+                        or replaced.table_name is not null
+                        then 'extend'
+                end as action
+            from wanted
+            left join had using (event, table_name)
+            left join there using (table_name)
+            left join (select distinct table_name from replaced_rows) as replaced
+                on wanted.table_name = replaced.table_name
+        )
+        select * from judged where action is not null
+    ") %}
+{% endmacro %}
+
+
+{#- Tables of names that no event has any longer: another came first, or all is gone. -#}
+{% macro drop_former_tables(registry, schema) %}
+    {%- set names = fromjson(scratch_value(
+        "select coalesce(cast(to_json(list(distinct table_name)) as varchar), '[]') from "
+        ~ registry
+        ~ " where table_name not in (select table_name from wanted_columns)"
+    )) -%}
+    {% for name in names | sort %}
+        {% call statement() %}
+            drop table if exists {{ event_table(schema, name) }}
+        {% endcall %}
+    {% endfor %}
+{% endmacro %}
+
+
+{% macro build_event_table(relation, table) %}
+    {% call statement() %}
+        create or replace table {{ relation }} as {{ event_rows(table) }}
+    {% endcall %}
+{% endmacro %}
+
+
+{% macro extend_event_table(relation, table, since) %}
+    {#- DuckDB refuses to change a table in a transaction that took rows out of it. -#}
+    {% for column in table.columns[table.count_had:] %}
+        {% call statement() %}
+            alter table {{ relation }} add column "{{ column.name }}" {{ column.type }}
+        {% endcall %}
+    {% endfor %}
+    {% if table.has_replaced %}
+        {% call statement() %}
+            delete from {{ relation }}
+            where (scope, message_id) in (
+                select (scope, message_id)
+                from replaced_rows
+                where table_name = {{ literal(table.table_name) }}
+            )
+        {% endcall %}
+    {% endif %}
+    {% call statement() %}
+        insert into {{ relation }} {{ event_rows(table, since) }}
+    {% endcall %}
+{% endmacro %}
+
+
+{#- The rows of an event, of loads after `since`, with the columns of its table. -#}
+{% macro event_rows(table, since=-1) -%}
+    {%- set properties = table.columns | selectattr('path') | list -%}
+    select
+        {%- for column in table.columns if not column.path %}
+        "{{ column.name }}",
+        {%- endfor %}
+        {%- for column in properties %}
+        {%- set value = 'found[' ~ loop.index ~ ']' %}
+        {%- if column.is_also_object %}
+        {%- set value %}
+            case
+                when json_type(properties, {{ text_literal(column.path) }}) <> 'OBJECT'
+                    then {{ value }}
+            end
+        {%- endset %}
+        {%- endif %}
+        {{ as_column(value, column.type) }} as "{{ column.name }}",
+        {%- endfor %}
+    from (
+        select
+            *,
+            json_extract_string(
+                properties,
+                cast([
+                    {%- for column in properties -%}
+                    {{ ', ' if not loop.first }}{{ text_literal(column.path) }}
+                    {%- endfor -%}
+                ] as varchar[])
+            ) as found
+        from changed_events
+        where event = {{ text_literal(table.event) }} and load_seq > {{ since }}
+    )
+{%- endmacro %}
+
+
+{#- One row for each table and column that came, went, or has another type or name. -#}
+{% macro record_schema_changes(registry) %}
+    {% call statement() %}
+        insert into {{ beside(registry, 'changes') }}
+        with
+        wanted as (
+            select event, path, property, table_name, column_name, type
+            from wanted_columns
+            where path is not null and column_name is not null
+            union all
+            select distinct event, '', null, table_name, null, null from wanted_columns
+        ),
+        had as (
+            select event, path, property, table_name, column_name, type
+            from {{ registry }}
+            where path is not null and column_name is not null
+            union all
+            select distinct event, '', null, table_name, null, null from {{ registry }}
+        )
+        select
+            {{ run_instant() }},
+            event,
+            coalesce(wanted.table_name, had.table_name),
+            coalesce(wanted.column_name, had.column_name),
+            case
+                when path = '' and had.table_name <> wanted.table_name
+                    then had.table_name
+                when had.column_name <> wanted.column_name then had.column_name
+            end,
+            had.type,
+            wanted.type,
+            coalesce(wanted.property, had.property)
+        from wanted
+        full outer join had using (event, path)
+        where
+            had.table_name is null
+            or wanted.table_name is null
+            or had.column_name <> wanted.column_name
+            or had.type <> wanted.type
+            or (path = '' and had.table_name <> wanted.table_name)
+    {% endcall %}
+{% endmacro %}
+
+
+{% macro replace_registry(registry) %}
+    {% call statement() %}
+        delete from {{ registry }}
+    {% endcall %}
+    {% call statement() %}
+        insert into {{ registry }} select * from wanted_columns
+    {% endcall %}
+{% endmacro %}
+
+
+{% macro remember_load(registry) %}
+    {% call statement() %}
+        delete from {{ beside(registry, 'loaded') }}
+    {% endcall %}
+    {% call statement('main') %}
+        insert into {{ beside(registry, 'loaded') }}
+        select coalesce(max(load_seq), -1) from {{ ref('int_events') }}
+    {% endcall %}
+{% endmacro %}
+
+
+{% macro difference(left, right) -%}
+    (
+        (select * from {{ left }} except all select * from {{ right }})
+        union all
+        (select * from {{ right }} except all select * from {{ left }})
+    )
+{%- endmacro %}
