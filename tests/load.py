@@ -40,6 +40,7 @@ class Load:
     count_attempted: int = 0  # items in requests, sent again or not
     statuses: Counter[int] = field(default_factory=Counter)
     resets: Counter[str] = field(default_factory=Counter)  # on the way, by kind
+    count_broken: int = 0  # of these, on a connection that had been answered on
     latencies_s: list[float] = field(default_factory=list)  # of acknowledged requests
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -98,6 +99,7 @@ def _send(
     connection = http.client.HTTPConnection(address, timeout=30)
     headers = {"authorization": f"Bearer {key}"}
     number = 0
+    is_used = False
     while not load.stop.is_set():
         ids = [f"{prefix}-{number + n}" for n in range(batch)]
         number += batch
@@ -115,8 +117,11 @@ def _send(
                 with load.lock:
                     load.count_attempted += batch
                     load.resets[type(error).__name__] += 1
+                    load.count_broken += is_used
+                is_used = False
             else:
                 is_acknowledged = status == 200
+                is_used = not answer.will_close
                 with load.lock:
                     load.count_attempted += batch
                     load.statuses[status] += 1

@@ -37,10 +37,9 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # A string that does not end goes on to the end: looking at it once is enough.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 _HEX = "[0-9a-fA-F]"
-_ESCAPE = re.compile(  # a whole pair, one half of a pair, anything else
-    rf"\\(?:u[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}"
-    rf"|u([dD][89a-fA-F]{_HEX}{{2}})|.)",
-    re.DOTALL,
+_SURROGATE = re.compile(  # escapes before it, then a whole pair or one half of it
+    rf"(?<!\\)((?:\\\\)*)\\u(?:[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}"
+    rf"|([dD][89a-fA-F]{_HEX}{{2}}))"
 )
 
 
@@ -74,7 +73,7 @@ def _tolerant(data: bytes, is_deep: bool) -> Any:
         raise Undecodable("not_utf8") from None
     try:
         return json.loads(
-            _ESCAPE.sub(_without_half, _folded(text) if is_deep else text),
+            _SURROGATE.sub(_without_half, _folded(text) if is_deep else text),
             strict=False,
             parse_constant=lambda _: None,
             parse_int=_integer,
@@ -106,9 +105,9 @@ def _is_exact(text: str, value: float) -> bool:
         return False
 
 
-def _without_half(escape: re.Match[str]) -> str:
-    half = escape[1]
-    return escape[0] if half is None else f"\\\\u{half.lower()}"
+def _without_half(found: re.Match[str]) -> str:
+    half = found[2]
+    return found[0] if half is None else f"{found[1]}\\\\u{half.lower()}"
 
 
 def _may_be_deep(data: bytes) -> bool:

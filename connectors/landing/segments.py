@@ -375,6 +375,8 @@ def recover(folder: Path) -> int:
         except BlockingIOError:
             continue  # being written
         else:
+            if not path.exists():
+                continue  # closed, or recovered, between opening and locking it
             whole = _whole_bytes(file)
             os.ftruncate(file, whole)
             os.fsync(file)

@@ -57,7 +57,11 @@ class Checkout:
         }
 
 
-_MADE_IN = {"benchmarks": {"data"}, "sdks": {".venv", "node_modules"}}
+_MADE_IN = {
+    "benchmarks": {"data"},
+    "sdks": {".venv", "node_modules"},
+    "tools": {".venv"},
+}
 
 
 def _made_again(folder: str, names: list[str]) -> set[str]:

@@ -463,3 +463,16 @@ def test_counters_are_of_all_workers(site: Site) -> None:
             return line in text and "loomline_unauthorized_total 1" in text
 
         wait_until(is_counted)
+
+
+def test_an_offer_of_http_2_is_passed_over(site: Site) -> None:
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
+    headers = {**KEY, **offer, "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABk"}
+    with site.collecting() as collector, httpx.Client() as client:
+        for n in range(3):  # the second and third on the same connection
+            call = {"event": "h2c", "userId": "u", "messageId": f"m{n}"}
+            answer = client.post(
+                f"{collector.url}/v1/track", json=call, headers=headers
+            )
+            assert answer.json() == {"success": True}
+    assert balance(site.home) == {"admitted": 3}

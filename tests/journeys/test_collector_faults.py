@@ -201,19 +201,20 @@ def limited(collector: Collecting, kind: int, value: int) -> Callable[[], None]:
 
 def test_a_write_that_stops_half_way_is_withdrawn(home: Home) -> None:
     """The kernel writes what fits below the limit and then says no."""
-    with collecting(home) as collector, sending(collector.url) as load:
-        load.wait_for(400)
-        (part,) = segments_folder(home).glob("*.part")
-        lift = limited(collector, resource.RLIMIT_FSIZE, part.stat().st_size + 10_000)
-        wait_until(lambda: load.statuses[503] > 10)
-        assert health(collector) == 503
-        good = load.statuses[200]
-        wait_until(lambda: load.statuses[503] > 50)
-        assert load.statuses[200] == good
-        lift()
-        wait_until(lambda: health(collector) == 200)
-        load.wait_for(400)
-        load.stop.set()
+    with collecting(home) as collector:
+        lift = limited(collector, resource.RLIMIT_FSIZE, 10_000)
+        # The first segment is there; a new one would have to take more than this.
+        with sending(collector.url, batch=2) as load:
+            wait_until(lambda: load.statuses[503] > 10)
+            assert health(collector) == 503
+            good = load.statuses[200]
+            assert good > 0
+            wait_until(lambda: load.statuses[503] > 50)
+            assert load.statuses[200] == good
+            lift()
+            wait_until(lambda: health(collector) == 200)
+            load.wait_for(400)
+            load.stop.set()
     books(home).assert_kept(load)
 
 
@@ -341,8 +342,10 @@ def test_stopping_under_load_answers_what_has_begun(home: Home) -> None:
             assert time.monotonic() - started < 10
             assert code == 0
             load.stop.set()
-        # New connections are refused; none that was accepted breaks.
-        assert load.resets.keys() <= {"ConnectionRefusedError"}
+        # New connections are refused, or reset while they wait to be accepted when the
+        # last listener goes; none that was accepted breaks.
+        assert load.resets.keys() <= {"ConnectionRefusedError", "ConnectionResetError"}
+        assert load.count_broken == 0
         assert load.statuses.keys() == {200}
     assert not list(segments_folder(home).glob("*.part"))
     found = books(home)
@@ -550,7 +553,13 @@ def test_a_clock_that_jumps_loses_and_misfiles_nothing(
     home: Home, tmp_path: Path, jump: str
 ) -> None:
     clock = tmp_path / "clock"
-    clock.write_text("+0")
+
+    def set_clock(to: str) -> None:
+        beside = clock.with_suffix(".new")
+        beside.write_text(to)
+        beside.replace(clock)  # it is read at every look at the time
+
+    set_clock("+0")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     env = {
         "LD_PRELOAD": str(library),
@@ -561,10 +570,10 @@ def test_a_clock_that_jumps_loses_and_misfiles_nothing(
     with collecting(home, env=env) as collector:
         for number in range(5):
             assert post(collector, f"before{number}") == 200
-        clock.write_text(jump)
+        set_clock(jump)
         for number in range(5):
             assert post(collector, f"jumped{number}") == 200
-        clock.write_text("+0")
+        set_clock("+0")
         for number in range(5):
             assert post(collector, f"after{number}") == 200
     rows = landed(home, "events")

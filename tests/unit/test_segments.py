@@ -346,6 +346,27 @@ def test_two_that_recover_at_once_do_not_disturb_each_other(folder: Path) -> Non
     assert stored(folder) == sorted(str(number) for number in range(50))
 
 
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_segment_that_its_writer_closes_at_that_moment_is_not_recovered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_empty: bool
+) -> None:
+    folder.mkdir()
+    path = folder / f"20260101T000000-{'0' * 16}.part"
+    path.write_bytes(b"" if is_empty else line("a") + b"\n")
+    real = fcntl.flock
+
+    def flock(file: int, operation: int) -> None:
+        if is_empty:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            path.rename(path.with_suffix(".ndjson"))
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert recover(folder) == 0
+    assert stored(folder) == ([] if is_empty else ["a"])
+
+
 def test_only_segments_that_are_gone_may_be_forgotten(folder: Path) -> None:
     home = Home(folder.parents[1])
     folder.mkdir()

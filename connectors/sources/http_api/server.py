@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import re
 import select
 import signal
 import socket
@@ -64,6 +65,7 @@ LINGER_S = 1.0
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _READY = b"+"
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _MIN_LIFE_S = 1.0  # a worker that dies sooner is replaced with a pause
 
 
@@ -252,16 +254,18 @@ class _Parent:
 
     def _swap(self, say: Say) -> None:
         """New workers with the rules as they are now; the old ones finish."""
+        former, old = self._rules, set(self._workers)
         try:
             self._rules = _Rules.load(self._project)
         except ConfigError as error:
             say(f"{error}\nThe rules that were in force stay in force.")
             return
-        old = set(self._workers)
         if self._start(self._settings.workers):
             self._tell(old)
             say("Workers were replaced; the rules are those of now.")
         else:
+            self._rules = former
+            self._tell(set(self._workers) - old)
             say("New workers could not start; the old ones go on.")
 
     def _replace_dead(self, say: Say) -> None:
@@ -273,7 +277,9 @@ class _Parent:
             say(f"Worker {process} died and is replaced.")
             if time.monotonic() - began_at < _MIN_LIFE_S:
                 time.sleep(0.2)
-            self._start(1)
+        staying = self._workers.keys() - self._leaving
+        if len(staying) < self._settings.workers:
+            self._start(self._settings.workers - len(staying))
 
     def _reaped(self) -> list[int]:
         found = []
@@ -286,14 +292,16 @@ class _Parent:
         return found
 
     def _start(self, count: int) -> bool:
-        """Fork workers and wait until they answer."""
+        """Fork workers and wait until they answer; False when not all of them do."""
         ready, says_ready = os.pipe()
-        started = set()
         for _ in range(count):
-            process = os.fork()
+            try:
+                process = os.fork()
+            except OSError as error:  # no room for a process; tried again in a second
+                sys.stderr.write(f"A worker cannot start: {error.strerror}\n")
+                break
             if process == 0:
                 self._become_worker(says_ready)  # does not return
-            started.add(process)
             self._workers[process] = time.monotonic()
         os.close(says_ready)
         answers = b""
@@ -415,10 +423,16 @@ class _Worker:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._writer.start()
-        self._loop.add_reader(alive, server.leave)  # the parent has died
+        self._loop.add_reader(alive, self._orphaned, server, alive)
         chores = asyncio.create_task(self._chores(server, says_ready))
         await server.serve(sockets=[listening])
         chores.cancel()
+
+    def _orphaned(self, server: "_Server", alive: int) -> None:
+        """The parent has died: end as if it had said so."""
+        assert self._loop is not None
+        self._loop.remove_reader(alive)
+        server.leave()
 
     async def _chores(self, server: "_Server", says_ready: int) -> None:
         """What is looked after while requests are served."""
@@ -497,6 +511,12 @@ class _Protocol(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        is_new = self.cycle is None or self.cycle.response_complete
+        if is_new and b"h2c" in data:
+            # Java's client offers HTTP/2 in clear with every request; the parser would
+            # take it up and leave the body alone.
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = _H2C.sub(b"", head) + end + rest
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > MAX_HEADER_BYTES:
