@@ -32,12 +32,16 @@ from connectors.events.shapes import Unusable, items, to_call
 from connectors.events.verdicts import Note, Rules, Stated, Verdict
 
 __all__ = [
+    "ENVELOPE",
     "Admission",
     "Admitted",
     "DispositionRow",
     "Origin",
     "given_id",
 ]
+
+ENVELOPE = 17 / 16
+"""An event may exceed its limit by what it is wrapped in: ids, times, context."""
 
 _HOUR = 3600 * 1_000_000
 _encode = msgspec.json.encode
@@ -110,6 +114,12 @@ class Admitted:
     # as text: rows of `raw.events`
     dispositions: list[DispositionRow] = field(default_factory=list)
     consent: list[ConsentStatement] = field(default_factory=list)
+
+    def add(self, other: "Admitted") -> None:
+        self.received.update(other.received)
+        self.events += other.events
+        self.dispositions += other.dispositions
+        self.consent += other.consent
 
 
 class _NoRules:
@@ -216,7 +226,7 @@ class Admission:
         """
         policy = origin.policy
         try:
-            if size > policy.max_event_bytes:
+            if size > policy.max_event_bytes * ENVELOPE:
                 raise Unusable("event_too_large")
             call = to_call(item)
             get = call.get

@@ -87,7 +87,10 @@ class IdentifierRules:
         path = project / "seeds" / "identifier_types.csv"
         try:
             with path.open(newline="", encoding="utf-8") as file:
-                return cls(list(csv.DictReader(file)))
+                rows = list(csv.DictReader(file))
+            if not rows:
+                raise ConfigError(f"{path}: names no identifier; restore the file")
+            return cls(rows)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}; restore the file") from error
         except KeyError as error:

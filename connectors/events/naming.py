@@ -61,7 +61,8 @@ def in_convention(name: str, convention: Convention) -> str:
     first, *rest = name.split("_")
     if convention == "TitleCase":
         first = first[:1].upper() + first[1:]
-    return first + "".join(word[:1].upper() + word[1:] for word in rest)
+    # A name of underscores alone has no words.
+    return first + "".join(word[:1].upper() + word[1:] for word in rest) or name
 
 
 def is_object_action(name: str) -> bool:

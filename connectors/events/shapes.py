@@ -29,6 +29,7 @@ _SPELLINGS = {
     "received_at": "receivedAt",
 }
 
+_LONGEST_TIME = 64
 _IDS = ("userId", "anonymousId")
 _ALSO_TAKEN = (
     *_IDS,
@@ -66,6 +67,8 @@ def items(value: Any) -> list[Any]:
     if type(batch) is not list:
         return [value]
     sent_at = _sent_at(value)
+    if type(sent_at) not in (str, int, float) or len(str(sent_at)) > _LONGEST_TIME:
+        sent_at = None  # no time, and it would be copied into every event
     shared = {key: value.get(key) for key in ("context", "integrations")}
     shared = {key: object_ for key, object_ in shared.items() if object_}
     if sent_at is None and not shared:

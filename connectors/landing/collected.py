@@ -10,12 +10,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from connectors.errors import LandingError
 from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.landing.home import Home
 from connectors.landing.importing import Imported, without_collecting
-from connectors.landing.manifest import LoadedFile, Manifest
+from connectors.landing.manifest import LoadedFile, Manifest, sync_folder
 from connectors.landing.segments import (
     Record,
     close_open,
@@ -71,6 +73,7 @@ def land_segments(home: Home, project: Path) -> Imported:
         manifest.extend([done.files])
         for path in job.segments:
             path.unlink()
+        sync_folder(folder)  # gone for good before compaction forgets their names
         total.received += done.received
         total.dispositions += done.dispositions
         total.files += len(job.segments)
@@ -111,24 +114,30 @@ def _rows_of(job: _Job) -> _Done:
     out = Admitted()
     for path in job.segments:
         for record in records(path):
-            if isinstance(record, Record):
-                _keep(admission, record, path.stem, out)
+            if isinstance(record, bytes):
+                admission.refuse(record, "segment_damaged", _damaged(path), out)
+                continue
+            own = Admitted()
+            try:
+                _keep(admission, record, path.stem, own)
+            except Exception:  # noqa: BLE001 - no line may keep the others from landing
+                line = msgspec.json.encode(record)
+                admission.refuse(line, "segment_damaged", _damaged(path), out)
             else:
-                received_at = int(path.stat().st_mtime * 1e6)
-                damaged = Origin(
-                    "collector",
-                    "collector",
-                    "http",
-                    path.stem,
-                    received_at,
-                    keeps_received_at=False,
-                )
-                admission.refuse(record, "segment_damaged", damaged, out)
+                out.add(own)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     names = tuple(path.stem for path in job.segments)
     files = write_files(Home(job.home), names[0], tables(out), day=day, names=names)
     dispositions: Counter[str] = Counter(row.disposition for row in out.dispositions)
     return _Done(files, out.received.total(), dispositions)
+
+
+def _damaged(path: Path) -> Origin:
+    """Where a line comes from that does not say so any more."""
+    arrived = int(path.stat().st_mtime * 1e6)
+    return Origin(
+        "collector", "collector", "http", path.stem, arrived, keeps_received_at=False
+    )
 
 
 def _keep(admission: Admission, record: Record, segment: str, out: Admitted) -> None:

@@ -61,6 +61,8 @@ def land_inbox(
                 total.add(
                     import_units(home, project, found, source, on_progress=on_progress)
                 )
+                # What a collector took meanwhile does not wait for the next file.
+                total.add(land_segments(home, project))
                 for path, seen in zip(group, states, strict=True):
                     if _state(path) == seen:
                         path.unlink()

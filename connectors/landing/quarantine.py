@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectors.events.admission import Admission, Admitted, Origin
@@ -20,6 +21,7 @@ from connectors.events.rulebook import Rulebook
 from connectors.events.shapes import items
 from connectors.events.verdicts import Note
 from connectors.landing.home import Home
+from connectors.landing.locks import exclusive
 from connectors.landing.manifest import Manifest
 from connectors.landing.streams import tables
 from connectors.landing.writer import land
@@ -42,36 +44,32 @@ class Held:
     path: str
     payload: str
 
-    @property
-    def name(self) -> str:
-        """What `replay_of` calls it."""
-        return self.message_id or self.id
-
 
 def held(home: Home) -> list[Held]:
     """Everything kept aside, the latest first."""
+    is_about_it = pc.field("payload").is_valid() | pc.field("replay_of").is_valid()
     rows = [
         row | {"received_at": row["received_at"].replace(tzinfo=UTC)}
         for file in Manifest(home).files()
         if file.stream == "dispositions"
-        for row in pq.read_table(home.raw / file.path).to_pylist()
-        if row["payload"] is not None or row["replay_of"] is not None
+        for row in pq.read_table(home.raw / file.path, filters=is_about_it).to_pylist()
     ]
-    open_: dict[tuple[str, str], list[Held]] = {}
-    began: dict[tuple[str, str], datetime] = {}
+    left: dict[str, Held] = {}
+    ids: dict[tuple[str, str], list[str]] = {}  # by what a replay may call them
     alike: Counter[bytes] = Counter()
     for row in sorted(rows, key=lambda row: row["received_at"]):
         first = row["received_at"]
         if row["replay_of"] is not None:
-            replayed = (row["source"], row["replay_of"])
-            open_.pop(replayed, None)
-            first = began.get(replayed, first)
+            called_so = ids.get((row["source"], row["replay_of"]), ())
+            replayed = next((id_ for id_ in called_so if id_ in left), None)
+            if replayed is not None:
+                first = left.pop(replayed).first_received_at
         if row["payload"] is not None:
             one = _held(row, first, alike)
-            began.setdefault((one.source, one.name), first)
-            open_.setdefault((one.source, one.name), []).append(one)
-    left = [one for group in open_.values() for one in group]
-    return sorted(left, key=lambda one: one.received_at, reverse=True)
+            left[one.id] = one
+            for name in filter(None, (one.id, one.message_id)):
+                ids.setdefault((one.source, name), []).append(one.id)
+    return sorted(left.values(), key=lambda one: one.received_at, reverse=True)
 
 
 def _held(row: dict[str, Any], first: datetime, alike: Counter[bytes]) -> Held:
@@ -96,46 +94,58 @@ def _held(row: dict[str, Any], first: datetime, alike: Counter[bytes]) -> Held:
 def replay(
     home: Home,
     project: Path,
-    chosen: Sequence[Held],
-    policies: Callable[[str], Policy],
+    choose: Callable[[list[Held]], Sequence[Held]],
+    keys: Callable[[str], tuple[str, Policy]],
     *,
     clock: Callable[[], float] = time.time,
-) -> Counter[str]:
-    """Send items through the current rules; returns what became of them.
+) -> tuple[int, Counter[str]]:
+    """Send items through the current rules: how many, and what became of them.
 
-    All or nothing: one load holds every replay. Each is a new receipt whose disposition
-    names what it replays; an item that is refused again is kept again. `policies` gives
-    the policy of a source.
+    All or nothing: one load holds every replay, and two replays wait for each other.
+    Each is a new receipt whose disposition says in `replay_of` what it replays: the
+    message id, or the item's own where others share that; one that is refused again is
+    kept again. `choose` is given all that is held; `keys` gives the scope and policy of
+    a source.
     """
     admission = Admission(IdentifierRules.load(project), Rulebook.load(project))
-    now = int(clock() * 1e6)
-    told = "\n".join([str(now), *(one.id for one in chosen)])
-    name = f"replay-{blake2b(told.encode(), digest_size=16).hexdigest()}"
-    out = Admitted()
-    for one in chosen:
-        origin = Origin(
-            one.source,
-            one.source,
-            "replay",
-            name,
-            now,
-            keeps_received_at=False,
-            policy=policies(one.source),
-            first_received_at=int(one.first_received_at.timestamp() * 1e6),
-        )
-        _admit(admission, one, origin, out)
-    land(home, name, tables(out))
-    return Counter(row.disposition for row in out.dispositions)
+    with exclusive(home.raw / "replay.lock"):
+        found = held(home)
+        chosen = choose(found)
+        messages = Counter((one.source, one.message_id) for one in found)
+        now = int(clock() * 1e6)
+        told = "\n".join([str(now), *(one.id for one in chosen)])
+        name = f"replay-{blake2b(told.encode(), digest_size=16).hexdigest()}"
+        out = Admitted()
+        for one in chosen:
+            is_only = messages[one.source, one.message_id] == 1
+            replay_of = one.message_id if one.message_id and is_only else one.id
+            scope, policy = keys(one.source)
+            origin = Origin(
+                one.source,
+                scope,
+                "replay",
+                name,
+                now,
+                keeps_received_at=False,
+                policy=policy,
+                first_received_at=int(one.first_received_at.timestamp() * 1e6),
+            )
+            _admit(admission, one, replay_of, origin, out)
+        land(home, name, tables(out))
+    return len(chosen), Counter(row.disposition for row in out.dispositions)
 
 
-def _admit(admission: Admission, one: Held, origin: Origin, out: Admitted) -> None:
+def _admit(
+    admission: Admission, one: Held, replay_of: str, origin: Origin, out: Admitted
+) -> None:
     data = one.payload.encode()
     try:
         value = decode_item(data)
     except Undecodable as error:
-        admission.refuse(data, error.reason, origin, out, replay_of=one.name)
+        admission.refuse(data, error.reason, origin, out, replay_of=replay_of)
         return
     for item in items(value):
         note = admission.judge(item, origin, size=len(data)) or Note()
-        note.replay_of = one.name
+        note.message_id = one.message_id or note.message_id  # as its sender was told
+        note.replay_of = replay_of
         admission.keep(item, note, origin, out)

@@ -52,6 +52,7 @@ MAX_AGE_S = 60.0
 MAX_BYTES = 64 << 20
 _LOOK_S = 0.05  # how often a writer looks whether it is asked to close
 _ABANDONED_S = 60.0
+_STUCK_S = 10.0  # a sync that takes longer than this is as good as a failed one
 _PROBE_S = 0.5  # … and whether a disk that failed is well again
 _ASK_S = 2.0  # how long landing waits for writers to close
 _SLOW_SYNC_S = 0.05
@@ -101,7 +102,8 @@ class SegmentWriter:
         max_age_s: float = MAX_AGE_S,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.error: str | None = "no segment is open yet"
+        self._error: str | None = "no segment is open yet"
+        self._busy_since: float | None = None  # monotonic, of the commit under way
         self.count_syncs = 0
         self.count_failures = 0
         self._folder = folder
@@ -115,6 +117,13 @@ class SegmentWriter:
         self._looked_at = 0.0  # monotonic
         self._sync_s = 0.0  # how long the last write and sync took
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+
+    @property
+    def error(self) -> str | None:
+        busy_since = self._busy_since
+        if busy_since is not None and time.monotonic() - busy_since > _STUCK_S:
+            return "the disk does not answer"
+        return self._error
 
     def start(self) -> None:
         self._try(self._opened)
@@ -136,7 +145,7 @@ class SegmentWriter:
                 break
             if waiting:
                 self._commit(waiting)
-            elif self.error is not None:
+            elif self._error is not None:
                 self._try(self._opened)  # is the disk well again?
             if self._segment is not None and self._is_due(self._segment):
                 self._try(self._rotate)
@@ -183,6 +192,7 @@ class SegmentWriter:
         # Within a segment time does not run backwards; a clock set back begins another.
         earliest = min(received_at for _, received_at, _ in waiting)
         error = None
+        self._busy_since = time.monotonic()
         try:
             if earliest < self._latest - 1_000_000:
                 self._rotate()
@@ -190,10 +200,11 @@ class SegmentWriter:
             began_at = time.monotonic()
             segment.append(b"\n".join([*(line for line, _, _ in waiting), b""]))
             self._sync_s = time.monotonic() - began_at
-            self.error = None
-        except OSError as problem:
-            error = problem
-            self._abandon(problem)
+            self._error = None
+        except Exception as problem:  # noqa: BLE001 - nobody else would tell
+            error = problem if isinstance(problem, OSError) else OSError(str(problem))
+            self._abandon(error)
+        self._busy_since = None
         self._latest = max(received_at for _, received_at, _ in waiting)
         self.count_syncs += 1
         self._on_commit([token for _, _, token in waiting], error)
@@ -201,9 +212,9 @@ class SegmentWriter:
     def _opened(self) -> "_Open":
         if self._segment is None:
             self._segment = _Open(self._folder)
-            if self.error is not None:
+            if self._error is not None:
                 self._segment.prove()
-            self.error = None
+            self._error = None
         return self._segment
 
     def _rotate(self) -> None:
@@ -219,7 +230,7 @@ class SegmentWriter:
             self._abandon(problem)
 
     def _abandon(self, problem: OSError) -> None:
-        self.error = os.strerror(problem.errno) if problem.errno else str(problem)
+        self._error = os.strerror(problem.errno) if problem.errno else str(problem)
         self.count_failures += 1
         segment, self._segment = self._segment, None
         if segment is not None:
@@ -232,6 +243,7 @@ class _Open:
     def __init__(self, folder: Path) -> None:
         if not folder.exists():
             folder.mkdir()  # not its parents: a home that is gone stays gone
+            sync_folder(folder.parent)
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
         self.path = folder / f"{name}{_PART}"
         self.size = 0  # of what is synced
@@ -290,8 +302,11 @@ class _Open:
 
     def withdraw(self) -> None:
         """Give up after a failure: keep what was synced, nothing of what was not."""
-        with suppress(OSError):  # on this disk all may fail; `recover` does the rest
+        try:
             os.ftruncate(self._file, self.size)
+        except OSError:
+            os.close(self._file)  # on this disk; `recover` cuts what is torn, later
+            return
         with suppress(OSError):
             self.close()
 

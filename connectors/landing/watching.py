@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from connectors.errors import LandingError
 from connectors.landing.compaction import compact, sweep
 from connectors.landing.home import Home
 from connectors.landing.importing import Imported
@@ -34,7 +33,8 @@ def watch(
 ) -> None:
     """Land whatever arrives until `stop` is set, and keep the files few.
 
-    A disk that fails is reported and tried again; nothing is lost meanwhile.
+    Whatever fails (a disk, a file somebody is editing) is reported and tried again;
+    nothing is lost meanwhile.
     """
     compacting: Future[None] | None = None
     compacted_at = 0.0
@@ -54,7 +54,8 @@ def watch(
                 if compacting is not None and compacting.done():
                     compacting.result()
                     compacting = None
-            except (OSError, LandingError) as error:
+                told.clear()
+            except Exception as error:  # noqa: BLE001 - it stays, whatever fails
                 compacting = None
                 tell_once(f"Landing did not succeed and is tried again: {error}")
             now = time.monotonic()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from connectors.config_files import ConfigFile
@@ -39,6 +40,7 @@ __all__ = [
     "read_folder",
 ]
 
+MAX_MADE_BYTES = 20 << 20
 MAX_MEMBERS = 10_000
 """Most events of one payload: each may hold all of it, which multiplies its size."""
 
@@ -201,11 +203,16 @@ class _Webhook:
             return self._call(delivery)
         if len(members) > MAX_MEMBERS:
             raise Undecodable("too_many_members")
-        return [
-            call
-            for place, item in enumerate(members)
-            for call in self._call(delivery._replace(item=item, place=place))
-        ]
+        calls = []
+        made_bytes = 0
+        for place, item in enumerate(members):
+            for call in self._call(delivery._replace(item=item, place=place)):
+                # What a mapping takes from beside the list is there once a member.
+                made_bytes += len(msgspec.json.encode(call))
+                if made_bytes > MAX_MADE_BYTES:
+                    raise Undecodable("too_large_once_mapped")
+                calls.append(call)
+        return calls
 
     def _call(self, delivery: _Delivery) -> list[Any]:
         if any(_hold(conditions, delivery) for conditions in self.ignore):

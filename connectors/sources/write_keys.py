@@ -331,6 +331,18 @@ class KeyRing:
             return None
         return held.key
 
+    def of_source(self, name: str) -> WriteKey | None:
+        """A live key of this name; None when there is none."""
+        now_s = self._clock()
+        return next(
+            (
+                held.key
+                for held in self._held.values()
+                if held.key.name == name and now_s < held.until_s
+            ),
+            None,
+        )
+
     def refresh(self) -> bool:
         """Read the keys again if anybody has changed the database since, and say so.
 

@@ -3,6 +3,7 @@
 import json as json_text
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,7 +120,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List what was refused and not replayed since, the latest first."""
-    found = _held(source=source)
+    found = _held(source)
     if json:
         rows = [_row(one) for one in found[:limit]]
         _print_json({"count": len(found), "events": rows})
@@ -178,41 +179,50 @@ def replay(
     """Send refused events through the current rules, as a new receipt each."""
     from connectors.events.policy import Policy
     from connectors.landing.prepare import prepare
+    from connectors.landing.quarantine import held
     from connectors.landing.quarantine import replay as replay_all
     from connectors.sources.write_keys import KeyStore
 
     if not (ids or all_ or source or event):
         raise ConfigError("Name events by their ids, or give --all, --source, --event.")
+
+    def choose(found: list[Any]) -> list[Any]:
+        wanted = _wanted(found, source, event)
+        return _chosen(ids, wanted) if ids else wanted
+
     project = Project.find()
-    found = _held(source=source, event=event)
-    chosen = _chosen(ids, found) if ids else found
     if dry_run:
-        result: dict[str, Any] = {"would_replay": len(chosen)}
-    else:
-        prepare(project.home)
-        policies = {key.name: key.policy for key in KeyStore(project.home).list()}
-        became = replay_all(
-            project.home,
-            project.path,
-            chosen,
-            lambda name: policies.get(name, Policy()),
-        )
-        result = {"replayed": len(chosen), "dispositions": dict(became)}
+        count = len(choose(held(project.home)))
+        if json:
+            _print_json({"would_replay": count})
+        else:
+            said.print(f"Would replay {count:,}.")
+        return
+    prepare(project.home)
+    keys = {key.name: (key.scope, key.policy) for key in KeyStore(project.home).list()}
+    count, became = replay_all(
+        project.home,
+        project.path,
+        choose,
+        lambda name: keys.get(name, (name, Policy())),
+    )
     if json:
-        _print_json(result)
-    elif dry_run:
-        said.print(f"Would replay {len(chosen):,}.")
+        _print_json({"replayed": count, "dispositions": dict(became)})
     else:
         told = ", ".join(f"{n:,} {name}" for name, n in became.most_common())
-        said.print(f"Replayed {len(chosen):,}: {told or 'nothing'}.")
+        said.print(f"Replayed {count:,}: {told or 'nothing'}.")
 
 
-def _held(*, source: str | None = None, event: str | None = None) -> list[Any]:
+def _held(source: str | None = None) -> list[Any]:
     from connectors.landing.quarantine import held
 
+    return _wanted(held(Project.find().home), source, None)
+
+
+def _wanted(found: list[Any], source: str | None, event: str | None) -> list[Any]:
     return [
         one
-        for one in held(Project.find().home)
+        for one in found
         if source in (None, one.source) and event in (None, one.event)
     ]
 
@@ -269,8 +279,12 @@ def _show(seen: dict[str, Any], *, with_payload: bool) -> None:
 
 
 def _announce(message: str) -> None:
-    """On standard output at once: scripts wait for the address."""
-    typer.echo(message)
+    """On standard output at once: scripts wait for the address.
+
+    Nobody may be reading any more; events are taken all the same.
+    """
+    with suppress(OSError):
+        typer.echo(message)
 
 
 def _print_json(value: Any) -> None:

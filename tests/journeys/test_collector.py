@@ -5,6 +5,7 @@ What real SDKs send is in `test_collector_fixtures`, what breaks in
 """
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -14,6 +15,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -476,3 +478,123 @@ def test_an_offer_of_http_2_is_passed_over(site: Site) -> None:
             )
             assert answer.json() == {"success": True}
     assert balance(site.home) == {"admitted": 3}
+
+
+def worker_mb(collector: Collecting) -> float:
+    """The most memory that a worker has held so far."""
+    texts = [Path(f"/proc/{p}/status").read_text() for p in collector.workers()]
+    return max(int(t.split("VmHWM:")[1].split()[0]) for t in texts) / 1024
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"batch": [{}] * 2000, "sentAt": "A" * 150_000}, None),
+        ({"batch": [{}] * 2000, "context": {"a": "A" * 150_000}}, "body_too_large"),
+        ({"batch": [0] * 3_000_000}, "too_many_items"),
+    ],
+)
+def test_a_small_body_cannot_become_a_large_one(
+    site: Site, body: Any, code: str | None
+) -> None:
+    sent = gzip.compress(json.dumps(body).encode())
+    assert len(sent) < 20_000
+    with site.collecting() as collector:
+        answer = collector.post("/v1/batch", sent, headers=KEY)
+        assert answer.json().get("code") == code
+        assert worker_mb(collector) < 250
+    folder = site.home.inbox / "_collector"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2 << 20
+
+
+def test_strangers_cannot_fill_the_memory_or_stop_the_others(site: Site) -> None:
+    sent = gzip.compress(b"[" + b"{}," * 3_300_000 + b"{}]")
+    with site.collecting() as collector, ThreadPoolExecutor(6) as strangers:
+        asked = [strangers.submit(collector.post, "/e/", sent) for _ in range(6)]
+        slowest_s = 0.0
+        while not all(one.done() for one in asked):
+            began_at = time.monotonic()
+            assert httpx.get(f"{collector.url}/healthz", timeout=20).is_success
+            slowest_s = max(slowest_s, time.monotonic() - began_at)
+        assert {one.result().status_code for one in asked} <= {401, 503}
+        assert slowest_s < 2
+        assert worker_mb(collector) < 250
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"writeKey": "%b", "batch": [',
+        b'{"event": "e", "userId": "u", "write_key": "%b"}',
+        b'{"event": "e", "userId": "u", "properties": {"api_key": "%b"}}',
+        b'{"event": "e", "userId": "u", "properties": {"writeKey": "%b"}}',
+    ],
+)
+def test_a_key_is_taken_out_wherever_it_stands(site: Site, body: bytes) -> None:
+    text = make_key(site.home, "lone-key-0123456789abcdef", name="ios")
+    with site.collecting() as collector:
+        collector.post("/v1/t", body % text.encode(), headers={"X-Write-Key": text})
+        collector.post("/v1/t", body % text.encode(), headers=KEY)  # of another source
+        collector.stop()
+    if b"batch" in body:  # what cannot be read is searched for the sender's own key
+        assert landed(site.home, "dispositions")[0]["payload"].count("***") == 1
+        return
+    files = [path for path in site.home.path.rglob("*") if path.is_file()]
+    assert not any(text.encode() in path.read_bytes() for path in files)
+    assert balance(site.home).total() == 2
+
+
+def test_a_replay_keeps_scope_and_id_and_hides_no_other_event(site: Site) -> None:
+    site.write("events/contracts/plan_changed.yml", CONTRACT)
+    make_key(site.home, "S" * 30, name="app", scope="shop")
+    head = {"X-Write-Key": "S" * 30}
+    made = {"event": "plan_changed", "userId": "u", "properties": {"plan_type": 1}}
+    alike = [
+        made | {"messageId": "dup", "properties": {"plan_type": n}, "context": AGREED}
+        for n in ("gold", "silver")
+    ]
+    with site.collecting() as collector:
+        answer = collector.post(
+            "/v1/batch?receipts=1", {"batch": [made, *alike]}, headers=head
+        )
+    told = receipts(answer)[0][0]
+    site.loomline("land")
+    rows = site.loomline("quarantine", "list")["events"]
+    by_message: dict[str, list[str]] = {}
+    for row in rows:
+        by_message.setdefault(row["message_id"], []).append(row["id"])
+    assert len(by_message["dup"]) == 2
+    site.loomline("quarantine", "replay", by_message["dup"][0])
+    left = [row["id"] for row in site.loomline("quarantine", "list")["events"]]
+    assert by_message["dup"][1] in left and len(left) == 3
+    wider = CONTRACT.replace("type: string, enum: [free, growth, scale]", "")
+    site.write("events/contracts/plan_changed.yml", wider)
+    site.loomline("quarantine", "replay", "--all")
+    assert site.loomline("quarantine", "list")["count"] == 0
+    events = landed(site.home, "events")
+    assert {event["scope"] for event in events} == {"shop"}
+    assert told in {event["message_id"] for event in events}
+    assert balance(site.home).total() == 7
+
+
+def test_forms_follow_the_policy_of_their_source(site: Site) -> None:
+    site.write("sources/forms/contact.yml", "event: asked\nwrite_source: website\n")
+    policy = Policy(unknown_events="quarantine")
+    make_key(site.home, "W" * 30, name="website", scope="www", policy=policy)
+    with site.collecting() as collector:
+        url = f"{collector.url}/v1/forms/contact?receipts=1"
+        answer = httpx.post(url, data={"email": "ana@shop.example"})
+    assert [status for _, status, _ in receipts(answer)] == ["quarantined"]
+
+
+def test_one_line_that_cannot_be_landed_does_not_stop_the_others(site: Site) -> None:
+    group = {"type": "group", "userId": "u", "groupId": "g", "messageId": "m1"}
+    with site.collecting() as collector:
+        for call in (group, {**group, "messageId": "m2"}):
+            collector.post("/v1/g", call, headers=KEY)
+        collector.stop()
+    (segment,) = (site.home.inbox / "_collector").glob("*.ndjson")
+    segment.write_bytes(segment.read_bytes().replace(b"groupId", b"groupIe", 1))
+    assert balance(site.home) == {"rejected": 1, "admitted": 1}
+    reasons = {row["reason"] for row in landed(site.home, "dispositions")}
+    assert reasons == {None, "segment_damaged"}

@@ -664,7 +664,7 @@ def test_the_guide_s_consent_statements_are_read(web: httpx.Client, home: Home) 
 def test_an_event_or_batch_over_the_guide_s_limits_is_treated_as_it_says(
     web: httpx.Client,
 ) -> None:
-    large = track("large", properties={"text": "a" * (1 << 20)})
+    large = track("large", properties={"text": "a" * (9 << 17)})
     batch = {"batch": [track("small"), large]}
     answer = post(web, "/v1/batch?receipts=1", batch, headers=bearer())
     assert answer.status_code == 200

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import ENVELOPE, Admission, Admitted, Origin
 from connectors.events.canonical import Event
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
@@ -26,7 +26,7 @@ FILE = replace(LIVE, path="file", keeps_received_at=True, seed="hash-of-file")
 TRACK = {"type": "track", "event": "Order Completed", "userId": "u", "messageId": "m"}
 
 
-MAX_EVENT_BYTES = Policy().max_event_bytes
+MAX_EVENT_BYTES = int(Policy().max_event_bytes * ENVELOPE)
 
 
 class Judging:

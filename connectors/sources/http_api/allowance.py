@@ -22,9 +22,12 @@ class Allowance:
         self._buckets = buckets
         self._held: dict[str, int] = {}
 
-    def take(self, key: WriteKey, n: int) -> float:
-        """Take `n` events from the key's rate: 0.0, or the seconds to wait for some."""
-        name = key.name
+    def take(self, key: WriteKey, n: int, bucket: str | None = None) -> float:
+        """Take `n` events from the key's rate: 0.0, or the seconds to wait for some.
+
+        The bucket is the source's, or one of another name.
+        """
+        name = bucket or key.name
         left = self._held.get(name, 0) - n
         if left >= 0:
             self._held[name] = left

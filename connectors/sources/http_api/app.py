@@ -9,8 +9,8 @@ import base64
 import binascii
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
@@ -35,11 +35,13 @@ from connectors.sources.http_api.answers import (
     json_answer,
 )
 from connectors.sources.http_api.bodies import (
+    KEY_FIELDS,
     Budget,
     Crowded,
     TooLarge,
     decoded,
     inflated,
+    keys_within,
     read_body,
 )
 from connectors.sources.http_api.browser_settings import (
@@ -77,16 +79,22 @@ PUBLIC_RATE = (100.0, 500)
 
 MAX_BODY_BYTES = 10 << 20
 UNFINISHED_BYTES = 64 << 20
-"""Of all bodies that are arriving at once, beside the first part of each."""
+"""Of all bodies that are arriving, or wait to be unpacked, at once."""
 
-IN_A_THREAD_BYTES = 256 << 10
-"""A larger body is unpacked, decoded and judged beside the loop, not in it: ten hostile
-megabytes take seconds, which other requests do not wait for."""
+MAX_ITEMS = 20_000
+"""Of one body; the most that was seen in a real SDK's request is 250."""
+
+LARGE_BYTES = 256 << 10
+"""A body of more, decompressed, is unpacked in a thread, one at a time: as decoded
+values it is many times its size."""
 
 _SUCCESS = json_answer({"success": True})
 _JITSU = json_answer({"success": True, "ok": True})
 _UNKNOWN_PATH = error(404, "not_found", "There is no such path here.")
 _UNAUTHORIZED = error(401, "invalid_write_key", "The write key is missing or unknown.")
+_TOO_MANY = error(
+    413, "too_many_items", f"A body may hold {MAX_ITEMS:,} events; send several."
+)
 _TOO_LARGE = error(413, "body_too_large", "The body is larger than this key allows.")
 _BUSY = error(
     503, "storage_unavailable", "Events cannot be stored just now.", retry_after_s=1
@@ -96,8 +104,10 @@ _FORBIDDEN_PATH = error(403, "path_not_allowed", "This key may not use this path
 _NOT_FOR_EVENTS = error(403, "key_not_for_events", "An admin key takes no events.")
 _ADMIN_ONLY = error(403, "admin_key_needed", "This needs an admin key.")
 _BAD_SIGNATURE = error(401, "bad_signature", "The signature does not fit.")
+_PUBLIC_POLICY = Policy()
 _TOO_FAST = Verdict("rate_limited", "rate_limited")
 _IGNORED = Verdict("dropped", "ignored_by_mapping")
+_FOR_OPERATORS = ("healthz", "readyz", "metrics")  # no page has to read them
 _OPENAPI = json_answer(document())
 
 
@@ -152,6 +162,7 @@ class Collector:
         self._debugger = debugger
         self._metrics = metrics
         self._budget = Budget(UNFINISHED_BYTES)
+        self._gate = asyncio.Semaphore(1)
         self._started_at = time.monotonic()
         self.is_draining = False
 
@@ -176,12 +187,14 @@ class Collector:
             route=route.kind if route else "unknown",
             status=str(answer.status),
         )
-        is_preflight = scope["method"] == "OPTIONS"
         headers = [
             *answer.headers,
             (b"content-length", b"%d" % len(answer.body)),
-            *cors(request.headers.get(b"origin"), is_preflight=is_preflight),
         ]
+        if route is None or route.kind not in _FOR_OPERATORS:
+            is_preflight = scope["method"] == "OPTIONS"
+            origin = request.headers.get(b"origin")
+            headers += cors(origin, is_preflight=is_preflight)
         body = b"" if scope["method"] == "HEAD" else answer.body
         await send(
             {
@@ -224,6 +237,8 @@ class Collector:
                 return _OPENAPI
             case "debug":
                 return Answer(200, b"", ())  # HEAD
+            case _ if method == "HEAD":
+                return Answer(200, b"", ())  # an SDK looks whether it is blocked
             case _:
                 return await self._settings(route, request)
 
@@ -251,36 +266,80 @@ class Collector:
         if presented is not None:
             self._permit(route, presented[0])
         limit = presented[0].max_batch_bytes if presented else MAX_BODY_BYTES
-        data: bytes | None = b""
+        body: bytes | None = b""
         try:
-            data = await self._read(request, limit)
-            if data is None:
+            body = await self._read(request, limit)
+            if body is None:
                 return None
-            data = await _unpacked(data, request, limit)
-            value = await _beside_the_loop(len(data), partial(decoded, data))
+            encoding = request.headers.get(b"content-encoding")
+            try:
+                data = inflated(body, encoding, min(limit, LARGE_BYTES))
+            except TooLarge:
+                async with self._alone(len(body)):
+                    data = await asyncio.to_thread(inflated, body, encoding, limit)
+                    return await self._decoded(route, request, presented, data)
+            return await self._decoded(route, request, presented, data)
         except TooLarge:
             return await self._refuse(presented, b"", "body_too_large", _TOO_LARGE)
+        except Undecodable as problem:  # no compressed data
+            answer = error(400, problem.reason, "The body cannot be decompressed.")
+            return await self._refuse(presented, body or b"", problem.reason, answer)
+
+    async def _decoded(
+        self,
+        route: Route,
+        request: Request,
+        presented: tuple[WriteKey, str] | None,
+        data: bytes,
+    ) -> Taken | Answer:
+        """The items of a body without compression, judged."""
+        if presented is None and len(data) > LARGE_BYTES:
+            presented = self._presented(keys_within(data))  # before all is decoded
+            if presented is None:
+                self._metrics.add("loomline_unauthorized_total")
+                raise Refused(_UNAUTHORIZED)
+        try:
+            value = await _beside_the_loop(len(data), partial(decoded, data))
         except Undecodable as problem:
             answer = error(400, problem.reason, "The body holds no JSON to read.")
-            return await self._refuse(presented, data or b"", problem.reason, answer)
+            return await self._refuse(presented, data, problem.reason, answer)
         if presented is None:
             presented = self._presented(_in_body(value))
             if presented is None:
                 self._metrics.add("loomline_unauthorized_total")
                 raise Refused(_UNAUTHORIZED)
-            self._permit(route, presented[0])
         key, key_text = presented
+        self._permit(route, key)
         if len(data) + shared_bytes(value) > key.max_batch_bytes:
             return await self._refuse(presented, b"", "body_too_large", _TOO_LARGE)
-        given = unpacked(value, route.type, key_text)
-        self._within_rate(given, key)
+        given = unpacked(value, route.type, key_text, self._keys.find)
+        if len(given) > MAX_ITEMS:
+            return await self._refuse(presented, b"", "too_many_items", _TOO_MANY)
+        self._within_rate(given, key, "http")
         is_v1 = route.style == "posthog_v1"
         return await self._judged(
             given, key, "http", len(data), request, wants_receipts=is_v1
         )
 
+    @asynccontextmanager
+    async def _alone(self, size_bytes: int) -> AsyncIterator[None]:
+        """One large body at a time is unpacked, however many arrive; the others wait.
+
+        Raises:
+            Refused: too many wait already.
+        """
+        try:
+            self._budget.take(size_bytes)
+        except Crowded:
+            raise Refused(_CROWDED) from None
+        try:
+            async with self._gate:
+                yield
+        finally:
+            self._budget.give_back(size_bytes)
+
     async def _webhook(self, route: Route, request: Request) -> Answer | None:
-        key = _public_key(route.argument)
+        key = self._public_key(route.argument)
         headers = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in request.headers.items()
@@ -289,7 +348,14 @@ class Collector:
             body = await self._read(request, MAX_BODY_BYTES)
             if body is None:
                 return None
-            given = self._webhooks.receive(route.argument, headers, body, time.time())
+            receive = partial(
+                self._webhooks.receive, route.argument, headers, body, time.time()
+            )
+            if len(body) > LARGE_BYTES:
+                async with self._alone(len(body)):
+                    given = await asyncio.to_thread(receive)
+            else:
+                given = receive()
         except TooLarge:
             raise Refused(_TOO_LARGE) from None
         except UnknownWebhook:
@@ -299,12 +365,17 @@ class Collector:
             raise Refused(_BAD_SIGNATURE) from None
         except Undecodable as problem:
             answer = error(400, problem.reason, "The body holds no JSON to read.")
-            return await self._refuse((key, ""), body or b"", problem.reason, answer)
-        self._within_rate(given, key)
+            presented = (key, "")
+            return await self._refuse(
+                presented, body or b"", problem.reason, answer, "webhook"
+            )
+        self._within_rate(given, key, "webhook", f"webhook:{route.argument}")
         if given:
             taken = await self._judged(given, key, "webhook", len(body), request)
         else:
-            taken = self._door.decide([None], _IGNORED, key, "webhook")
+            taken = self._door.decide(
+                [None], _IGNORED, key, "webhook", is_watched=self._debugger.is_watched
+            )
         await self._store(taken)
         if request.wants_receipts:
             return _with_receipts(taken.receipts if given else ())
@@ -323,15 +394,19 @@ class Collector:
             raise Refused(_UNKNOWN_PATH) from None
         except Undecodable as problem:
             answer = error(400, problem.reason, "This is not a form as HTML sends it.")
-            key = _public_key(route.argument)
-            return await self._refuse((key, ""), body or b"", problem.reason, answer)
-        key = _public_key(form.source)
-        self._within_rate(form.items, key)
+            presented = (self._public_key(route.argument), "")
+            return await self._refuse(
+                presented, body or b"", problem.reason, answer, "form"
+            )
+        key = self._public_key(form.source)
+        self._within_rate(form.items, key, "form", f"form:{route.argument}")
         if form.refusal is None:
             taken = await self._judged(form.items, key, "form", len(body), request)
         else:
             verdict = Verdict("rejected", form.refusal)
-            taken = self._door.decide(form.items, verdict, key, "form")
+            taken = self._door.decide(
+                form.items, verdict, key, "form", is_watched=self._debugger.is_watched
+            )
         await self._store(taken)
         if form.redirect_url is not None:
             return Answer(303, b"", [(b"location", form.redirect_url.encode())])
@@ -353,26 +428,39 @@ class Collector:
         data: bytes,
         reason: str,
         answer: Answer,
+        path: str = "http",
     ) -> Answer:
         """Count a body that holds no item; one without a key is nobody's."""
         if presented is None:
             self._metrics.add("loomline_unauthorized_total")
             return answer if answer.status == 413 else _UNAUTHORIZED
-        await self._store(self._door.refuse(data, reason, presented[0], "http"))
+        key, key_text = presented
+        if key_text:
+            data = data.replace(key_text.encode(), b"***")
+        await self._store(
+            self._door.refuse(
+                data, reason, key, path, is_watched=self._debugger.is_watched
+            )
+        )
         return answer
 
-    def _within_rate(self, given: list[Any], key: WriteKey) -> None:
-        """Take a batch's share of the key's rate.
+    def _within_rate(
+        self, given: list[Any], key: WriteKey, path: str, bucket: str | None = None
+    ) -> None:
+        """Take a batch's share of a rate: the key's, or that of a `bucket` of its own.
 
         Raises:
             Refused: nothing is left of it; the items are counted, not kept.
         """
         if not given:
             return
-        wait_s = self._allowance.take(key, len(given))
+        wait_s = self._allowance.take(key, len(given), bucket)
         if not wait_s:
             return
-        taken = self._door.decide(given, _TOO_FAST, key, "http")
+        taken = self._door.decide(
+            given, _TOO_FAST, key, path, is_watched=self._debugger.is_watched
+        )
+        self._show(taken)
         # Nobody waits for it: its sender keeps the items and sends them again.
         self._append(taken)
         self._metrics.add(
@@ -444,10 +532,14 @@ class Collector:
             )
         if taken.size_bytes:
             self._metrics.add("loomline_received_bytes_total", taken.size_bytes)
+        self._show(taken)
+
+    def _show(self, taken: Taken) -> None:
+        """Tell whoever watches."""
         if taken.watched:
             at = isoformat(taken.received_at)
             for item, note, applied in taken.watched:
-                self._debugger.show(seen_of(item, note, applied, source, at))
+                self._debugger.show(seen_of(item, note, applied, taken.source, at))
 
     def _append(self, taken: Taken) -> "asyncio.Future[bool]":
         future = asyncio.get_running_loop().create_future()
@@ -463,6 +555,28 @@ class Collector:
             if key is not None:
                 return key, text
         return None
+
+    def _public_key(self, source: str) -> WriteKey:
+        """What holds for a webhook's or a form's sender, who has no key.
+
+        Events of a source are treated alike: where it has a key, by that key's policy
+        and scope.
+        """
+        own = self._keys.of_source(source)
+        rate, burst = PUBLIC_RATE
+        return WriteKey(
+            id=source,
+            name=source,
+            kind="server",
+            scope=own.scope if own else source,
+            policy=own.policy if own else _PUBLIC_POLICY,
+            rate=rate,
+            burst=burst,
+            paths=None,
+            max_batch_bytes=MAX_BODY_BYTES,
+            created_at=datetime.min,
+            hint="",
+        )
 
     def _permit(self, route: Route, key: WriteKey) -> None:
         if key.kind == "admin":
@@ -496,7 +610,7 @@ class Collector:
                 return posthog_config(text, as_script=route.type == "config.js")
 
     def _health(self, *, is_ready_asked: bool) -> Answer:
-        reason = self._writer.error
+        reason = self._writer.error or self._metrics.fault()
         if reason is None and is_ready_asked and self.is_draining:
             reason = "draining"
         if reason is None:
@@ -560,14 +674,9 @@ class Collector:
             await send({"type": "http.response.body", "body": b""})
 
 
-async def _unpacked(body: bytes, request: Request, limit: int) -> bytes:
-    encoding = request.headers.get(b"content-encoding")
-    return await _beside_the_loop(len(body), partial(inflated, body, encoding, limit))
-
-
 async def _beside_the_loop(size_bytes: int, work: Callable[[], _Result]) -> _Result:
     """What the work returns; in a thread when there is much of it."""
-    if size_bytes > IN_A_THREAD_BYTES:
+    if size_bytes > LARGE_BYTES:
         return await asyncio.to_thread(work)
     return work()
 
@@ -591,7 +700,7 @@ def _in_headers(request: Request) -> Iterator[str]:
         yield from _with_parts(headers[b"x-write-key"].decode("latin-1"))
     if request.scope["query_string"]:
         query = request.query
-        for name in ("writeKey", "write_key", "api_key", "token"):
+        for name in KEY_FIELDS:
             if name in query:
                 yield query[name][0]
 
@@ -628,28 +737,9 @@ def _in_body(value: Any) -> Iterator[str]:
         properties = candidate.get("properties")
         for owner in (candidate, properties):
             if type(owner) is dict:
-                for name in ("writeKey", "write_key", "api_key", "token"):
+                for name in KEY_FIELDS:
                     if type(owner.get(name)) is str:
                         yield owner[name]
-
-
-@lru_cache
-def _public_key(source: str) -> WriteKey:
-    """What holds for a sender without a write key: a webhook's or a form's."""
-    rate, burst = PUBLIC_RATE
-    return WriteKey(
-        id=source,
-        name=source,
-        kind="server",
-        scope=source,
-        policy=Policy(),
-        rate=rate,
-        burst=burst,
-        paths=None,
-        max_batch_bytes=MAX_BODY_BYTES,
-        created_at=datetime.min,
-        hint="",
-    )
 
 
 def _with_receipts(receipts: Sequence[Receipt]) -> Answer:

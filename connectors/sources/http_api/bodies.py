@@ -6,8 +6,10 @@ so what the first bytes say comes before what the headers say.
 
 import base64
 import binascii
+import re
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,12 +17,28 @@ import zstandard
 
 from connectors.events.decode import Undecodable, decode_item
 
-__all__ = ["Budget", "Crowded", "TooLarge", "decoded", "inflated", "read_body"]
+__all__ = [
+    "KEY_FIELDS",
+    "Budget",
+    "Crowded",
+    "TooLarge",
+    "decoded",
+    "inflated",
+    "keys_within",
+    "read_body",
+]
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _MAX_MEMBERS = 100
+
+KEY_FIELDS = ("writeKey", "write_key", "api_key", "token")
+"""Where bodies, their items and queries carry a write key."""
+
+_KEY_FIELD = re.compile(
+    rb'"(?:%b)"\s*:\s*"([^"\\]{1,512})"' % "|".join(KEY_FIELDS).encode()
+)
 _ZSTD_PIECE_BYTES = 256
 
 
@@ -157,6 +175,12 @@ def decoded(data: bytes) -> Any:
     if data[:5] == b"data=":
         data = _form_data(data)
     return decode_item(data)
+
+
+def keys_within(data: bytes) -> Iterator[str]:
+    """What a body may present as a write key, without decoding it."""
+    for found in islice(_KEY_FIELD.finditer(data), 100):
+        yield found[1].decode("utf-8", "replace")
 
 
 def _form_data(data: bytes) -> bytes:

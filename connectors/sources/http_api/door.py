@@ -12,6 +12,7 @@ from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.events.verdicts import Note, Verdict
 from connectors.landing.segments import Record
+from connectors.sources.http_api.bodies import KEY_FIELDS
 from connectors.sources.write_keys import WriteKey
 
 __all__ = ["Door", "Receipt", "Taken", "shared_bytes", "unpacked"]
@@ -138,11 +139,19 @@ class Door:
                     item if index not in notes or notes[index].is_kept else None
                     for index, item in enumerate(given)
                 ]
+        if self._has_waits:
+            record.received_at = self.received_at()  # judging may have taken a while
         receipts = _receipts(given, notes) if wants_receipts else []
         return _taken(record, size_bytes, receipts, watched)
 
     def decide(
-        self, given: list[Any], verdict: Verdict, key: WriteKey, path: str
+        self,
+        given: list[Any],
+        verdict: Verdict,
+        key: WriteKey,
+        path: str,
+        *,
+        is_watched: bool = False,
     ) -> Taken:
         """Count items whose fate does not depend on what they hold."""
         notes = {
@@ -161,9 +170,19 @@ class Door:
             items=[item if notes[i].is_kept else None for i, item in enumerate(given)],
             notes=notes,
         )
-        return _taken(record, receipts=_receipts(given, notes))
+        watched = [Watched(item, notes[i], []) for i, item in enumerate(given)]
+        receipts = _receipts(given, notes)
+        return _taken(record, 0, receipts, watched if is_watched else ())
 
-    def refuse(self, body: bytes, reason: str, key: WriteKey, path: str) -> Taken:
+    def refuse(
+        self,
+        body: bytes,
+        reason: str,
+        key: WriteKey,
+        path: str,
+        *,
+        is_watched: bool = False,
+    ) -> Taken:
         """Count a body that holds no item as one rejected item, and keep it."""
         record = Record(
             source=key.name,
@@ -173,7 +192,8 @@ class Door:
             refused=reason,
             body=body.decode("utf-8", "backslashreplace"),
         )
-        return _taken(record)
+        seen = Watched(None, Note(disposition="rejected", reason=reason), [])
+        return _taken(record, watched=[seen] if is_watched else ())
 
 
 def _taken(
@@ -219,8 +239,13 @@ def shared_bytes(value: Any) -> int:
     return len(_encode(shared)) * len(value["batch"]) if any(shared) else 0
 
 
-def unpacked(value: Any, type_: str | None, key_text: str) -> list[Any]:
-    """The items of a decoded body, without the write key they repeat.
+def unpacked(
+    value: Any,
+    type_: str | None,
+    key_text: str,
+    find: Callable[[str], WriteKey | None] = lambda text: None,
+) -> list[Any]:
+    """The items of a decoded body, without the write keys they repeat.
 
     An item without a type has that of the path it was sent to.
     """
@@ -228,12 +253,13 @@ def unpacked(value: Any, type_: str | None, key_text: str) -> list[Any]:
     for index, item in enumerate(given):
         if type(item) is not dict:
             continue
-        for name in ("writeKey", "api_key", "token"):
-            if item.get(name) == key_text:
-                del item[name]
-        properties = item.get("properties")
-        if type(properties) is dict and properties.get("token") == key_text:
-            del properties["token"]
+        for owner in (item, item.get("properties")):
+            if type(owner) is not dict or owner.keys().isdisjoint(KEY_FIELDS):
+                continue
+            for name in KEY_FIELDS:
+                text = owner.get(name)
+                if type(text) is str and (text == key_text or find(text)):
+                    del owner[name]
         if type_ is not None and item.get("type") is None:
             given[index] = {**item, "type": type_}
     return given

@@ -8,11 +8,14 @@ operator's view: what each event became stands in `raw.dispositions`.
 import os
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 __all__ = ["Metrics"]
+
+_RED = ".red"
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -46,6 +49,26 @@ class Metrics:
         beside = self._path.with_suffix(".new")
         beside.write_bytes(msgspec.json.encode(rows))
         beside.replace(self._path)
+
+    def tell_fault(self, reason: str | None) -> None:
+        """Let the other workers know that this one cannot store; None: it can."""
+        path = self._path.with_suffix(_RED)
+        if reason is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(reason)
+
+    def fault(self) -> str | None:
+        """Why one of the workers cannot store; None when all can."""
+        for path in self._folder.glob(f"*{_RED}"):
+            with suppress(FileNotFoundError):  # well again, or replaced
+                return path.read_text() or "a worker cannot store"
+        return None
+
+    @staticmethod
+    def forget(folder: Path, process: int) -> None:
+        """A worker that has ended stands in nobody's way."""
+        (folder / f"{process}{_RED}").unlink(missing_ok=True)
 
     def text(self, gauges: Iterable[tuple[str, str, float]]) -> bytes:
         """All workers' counts in Prometheus' text format 0.0.4.

@@ -11,6 +11,7 @@ import fcntl
 import gc
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -35,6 +36,7 @@ from connectors.events.fingerprint import Fingerprints
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.rulebook import Rulebook
 from connectors.landing.home import Home
+from connectors.landing.manifest import sync_folder
 from connectors.landing.segments import SegmentWriter, recover, segments_folder
 from connectors.sources.forms import Forms
 from connectors.sources.http_api.app import Collector
@@ -113,6 +115,7 @@ def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
         ConfigError: a rule, the address or the certificate cannot be used, or another
             collector runs on this home folder.
     """
+    _raise_limits()
     rules = _Rules.load(project)
     tls = _tls_faults(settings)
     if tls:
@@ -120,7 +123,10 @@ def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
     lock = _only_one(home)
     try:
         folder = segments_folder(home)
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            sync_folder(home.inbox)
+            sync_folder(home.path)
         recover(folder)
         listening = _listening(settings)
         with tempfile.TemporaryDirectory(prefix="loomline-") as shared:
@@ -130,6 +136,15 @@ def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
             parent.run(say)
     finally:
         os.close(lock)
+
+
+def _raise_limits() -> None:
+    """As many connections as the machine permits, leaving files for segments."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems call no limit a number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _Protocol.max_connections = max(min(MAX_CONNECTIONS, soft - 128), 16)
 
 
 def _only_one(home: Home) -> int:
@@ -289,6 +304,7 @@ class _Parent:
                 if process == 0:
                     break
                 found.append(process)
+                Metrics.forget(self._shared, process)
         return found
 
     def _start(self, count: int) -> bool:
@@ -456,6 +472,7 @@ class _Worker:
         self._metrics.put("loomline_commit_failures_total", self._writer.count_failures)
         with suppress(OSError):  # counts are not worth failing for
             self._metrics.save()
+            self._metrics.tell_fault(self._writer.error)
 
     def _committed(self, waiting: list[Any], error: OSError | None) -> None:
         assert self._loop is not None
@@ -503,11 +520,12 @@ class _Protocol(HttpToolsProtocol):
     begun_at: float | None = None  # loop time; None while no request is arriving
     _header_bytes = 0  # since the last of a body: of headers, or of what follows it
     _is_draining = False
+    max_connections = MAX_CONNECTIONS
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.begun_at = self.loop.time()
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self.max_connections:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
