@@ -29,6 +29,7 @@ from connectors.landing.home import Home
 
 __all__ = [
     "DEFAULT_RATES",
+    "MAX_BATCH_BYTES",
     "PATH_GROUPS",
     "KeyRing",
     "KeyStore",
@@ -72,6 +73,7 @@ PREFIXES: dict[Kind, str] = {"browser": "lwb_", "server": "lws_", "admin": "lwa_
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 # The hint shows 4 of them; 22 stay secret, which is 131 bits.
 RANDOM_CHARACTERS = 26
+MAX_BATCH_BYTES = 10 << 20
 HINT_CHARACTERS = 4
 CHECKSUM_CHARACTERS = 6  # 62^6 > 2^32
 LONGEST_KEY = 512  # longer texts are not even hashed
@@ -147,7 +149,7 @@ class KeyStore:
         rate: float | None = None,
         burst: int | None = None,
         paths: Iterable[PathGroup] | None = None,
-        max_batch_bytes: int = 10 << 20,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
         value: str | None = None,
     ) -> tuple[WriteKey, str]:
         """Make a key, or take over `value`; the key's text is not kept anywhere.
@@ -406,6 +408,11 @@ def _faults(key: WriteKey, text: str) -> list[str]:
     ):
         for name in sorted((given or frozenset()) - {*known}):
             faults.append(f"{name!r} is no {what}; there are {', '.join(known)}.")
+    if key.max_batch_bytes > MAX_BATCH_BYTES:
+        faults.append(
+            f"A batch's largest size must be {MAX_BATCH_BYTES:,} bytes or less: more "
+            "is not taken of one request."
+        )
     if not 1 <= key.policy.max_event_bytes <= key.max_batch_bytes:
         faults.append(
             f"An event's largest size must be 1 to {key.max_batch_bytes:,} bytes, the "

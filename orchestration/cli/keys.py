@@ -74,6 +74,9 @@ def create(
     max_event_bytes: Annotated[
         str, typer.Option(metavar="SIZE", help="A number, or with kb or mb: 32kb.")
     ] = "1mb",
+    max_batch_bytes: Annotated[
+        str, typer.Option(metavar="SIZE", help="Of one request, decompressed.")
+    ] = "10mb",
     unknown_events: Annotated[
         UnknownEvents, typer.Option(help="What becomes of events without a contract.")
     ] = "allow",
@@ -106,6 +109,7 @@ def create(
         _check_category(project, fingerprint, faults)
     types, events, paths = _allowed(allow or [], faults)
     size_bytes = _number("--max-event-bytes", max_event_bytes, SIZES, faults)
+    batch_bytes = _number("--max-batch-bytes", max_batch_bytes, SIZES, faults)
     if faults:
         raise ConfigError("\n".join(faults))
     policy = Policy(
@@ -127,6 +131,7 @@ def create(
         rate=rate,
         burst=burst,
         paths=paths,
+        max_batch_bytes=batch_bytes,
         value=value,
     )
     if value is not None and len(value) < SHORT_VALUE:

@@ -5,7 +5,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["JSON", "Answer", "Refused", "cors", "error", "json_answer"]
+__all__ = [
+    "JSON",
+    "UNAUTHORIZED",
+    "UNKNOWN_PATH",
+    "Answer",
+    "Refused",
+    "cors",
+    "error",
+    "json_answer",
+]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -86,3 +95,7 @@ def cors(origin: bytes | None, *, is_preflight: bool = False) -> Headers:
         _EXPOSED,
     ]
     return headers + _PREFLIGHT if is_preflight else headers
+
+
+UNKNOWN_PATH = error(404, "not_found", "There is no such path here.")
+UNAUTHORIZED = error(401, "invalid_write_key", "The write key is missing or unknown.")

@@ -42,6 +42,7 @@ from connectors.sources.forms import Forms
 from connectors.sources.http_api.app import Collector
 from connectors.sources.http_api.debugger import Debugger
 from connectors.sources.http_api.door import Door
+from connectors.sources.http_api.ingestion import Ingestion
 from connectors.sources.http_api.metrics import Metrics
 from connectors.sources.inbound_webhooks import InboundWebhooks
 from connectors.sources.rate_limits import Buckets
@@ -388,7 +389,7 @@ class _Worker:
         self._debugger = Debugger(shared)
         self._writer = SegmentWriter(segments_folder(home), self._committed)
         admission = Admission(rules.identifiers, rules.rulebook)
-        self._app = Collector(
+        self._ingestion = Ingestion(
             door=Door(admission, rules.rulebook),
             keys=self._keys,
             buckets=Buckets(shared / "rates"),
@@ -396,6 +397,13 @@ class _Worker:
             webhooks=rules.webhooks,
             forms=rules.forms,
             fingerprints=Fingerprints(home),
+            debugger=self._debugger,
+            metrics=self._metrics,
+        )
+        self._app = Collector(
+            self._ingestion,
+            keys=self._keys,
+            writer=self._writer,
             debugger=self._debugger,
             metrics=self._metrics,
         )
@@ -477,7 +485,9 @@ class _Worker:
     def _committed(self, waiting: list[Any], error: OSError | None) -> None:
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            self._loop.call_soon_threadsafe(self._app.settled, waiting, error is None)
+            self._loop.call_soon_threadsafe(
+                self._ingestion.settled, waiting, error is None
+            )
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

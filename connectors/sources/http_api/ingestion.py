@@ -1,0 +1,495 @@
+"""From a request to events on disk: read, unpacked, judged, stored, then answered."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from connectors.events.clock import isoformat
+from connectors.events.decode import Undecodable
+from connectors.events.fingerprint import Fingerprints
+from connectors.events.policy import Policy
+from connectors.events.verdicts import Verdict
+from connectors.landing.segments import SegmentWriter
+from connectors.sources.forms import Forms, UnknownForm
+from connectors.sources.http_api.allowance import Allowance
+from connectors.sources.http_api.answers import (
+    UNAUTHORIZED,
+    UNKNOWN_PATH,
+    Answer,
+    Refused,
+    error,
+    json_answer,
+)
+from connectors.sources.http_api.bodies import (
+    Budget,
+    Crowded,
+    TooLarge,
+    decoded,
+    inflated,
+    keys_within,
+    read_body,
+)
+from connectors.sources.http_api.debugger import Debugger, seen_of
+from connectors.sources.http_api.door import (
+    Door,
+    Receipt,
+    Taken,
+    shared_bytes,
+    unpacked,
+)
+from connectors.sources.http_api.metrics import Metrics
+from connectors.sources.http_api.requests import (
+    Presented,
+    Request,
+    in_body,
+    in_headers,
+    presented,
+)
+from connectors.sources.http_api.routes import Route
+from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
+from connectors.sources.rate_limits import Buckets
+from connectors.sources.signatures import BadSignature
+from connectors.sources.write_keys import MAX_BATCH_BYTES, KeyRing, WriteKey
+
+__all__ = ["Ingestion"]
+
+_Result = TypeVar("_Result")
+
+PUBLIC_RATE = (100.0, 500)
+"""Events per second and burst of a form or webhook, which have no write key."""
+
+UNFINISHED_BYTES = 64 << 20
+"""Of all bodies that are arriving, or wait to be unpacked, at once."""
+
+MAX_ITEMS = 20_000
+"""Of one body; the most that was seen in a real SDK's request is 250."""
+
+MAX_VALUES = 1_000_000
+"""Of one body: each takes a multiple of its few bytes once it is decoded."""
+
+LARGE_BYTES = 256 << 10
+"""A body of more, decompressed, is unpacked in a thread, one at a time: as decoded
+values it is many times its size."""
+
+_SUCCESS = json_answer({"success": True})
+_JITSU = json_answer({"success": True, "ok": True})
+_TOO_MANY = error(
+    413, "too_many_items", f"A body may hold {MAX_ITEMS:,} events; send several."
+)
+_TOO_LARGE = error(413, "body_too_large", "The body is larger than this key allows.")
+_BUSY = error(
+    503, "storage_unavailable", "Events cannot be stored just now.", retry_after_s=1
+)
+_CROWDED = error(503, "too_busy", "Too much arrives at once.", retry_after_s=1)
+_FORBIDDEN_PATH = error(403, "path_not_allowed", "This key may not use this path.")
+_NOT_FOR_EVENTS = error(403, "key_not_for_events", "An admin key takes no events.")
+_BAD_SIGNATURE = error(401, "bad_signature", "The signature does not fit.")
+_PUBLIC_POLICY = Policy()
+_TOO_FAST = Verdict("rate_limited", "rate_limited")
+_IGNORED = Verdict("dropped", "ignored_by_mapping")
+
+
+class Ingestion:
+    """What takes events, whoever sends them; one of a worker process."""
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        keys: KeyRing,
+        buckets: Buckets,
+        writer: SegmentWriter,
+        webhooks: InboundWebhooks,
+        forms: Forms,
+        fingerprints: Fingerprints,
+        debugger: Debugger,
+        metrics: Metrics,
+    ) -> None:
+        self._door = door
+        self._keys = keys
+        self._allowance = Allowance(buckets)
+        self._writer = writer
+        self._webhooks = webhooks
+        self._forms = forms
+        self._fingerprints = fingerprints
+        self._debugger = debugger
+        self._metrics = metrics
+        self._budget = Budget(UNFINISHED_BYTES)
+        self._gate = asyncio.Semaphore(1)
+
+    @staticmethod
+    def settled(waiting: list["asyncio.Future[bool]"], is_on_disk: bool) -> None:
+        """Let requests go on whose lines were committed, or could not be."""
+        for future in waiting:
+            if not future.done():
+                future.set_result(is_on_disk)
+
+    async def events(self, route: Route, request: Request) -> Answer | None:
+        """Take what an SDK sends; None when the client went away."""
+        # Of the items nothing is left when this one returns: what waits is a line.
+        taken = await self._ingested(route, request)
+        if not isinstance(taken, Taken):
+            return taken
+        await self._store(taken)
+        match route.style:
+            case "posthog_v1":
+                return _posthog_v1(taken.receipts)
+            case _ if request.wants_receipts:
+                return _with_receipts(taken.receipts)
+            case "jitsu":
+                return _JITSU
+            case _:
+                return _SUCCESS
+
+    async def _ingested(self, route: Route, request: Request) -> Taken | Answer | None:
+        """A request's items, judged; the answer when there are none, or nobody."""
+        found = presented(self._keys, in_headers(request))
+        if found is not None:
+            _permit(route, found[0])
+        limit = found[0].max_batch_bytes if found else MAX_BATCH_BYTES
+        body: bytes | None = b""
+        try:
+            body = await self._read(request, limit)
+            if body is None:
+                return None
+            encoding = request.headers.get(b"content-encoding")
+            try:
+                data = inflated(body, encoding, min(limit, LARGE_BYTES))
+            except TooLarge:
+                async with self._alone(len(body)):
+                    data = await asyncio.to_thread(inflated, body, encoding, limit)
+                    return await self._decoded(route, request, found, data)
+            return await self._decoded(route, request, found, data)
+        except TooLarge:
+            return await self._refuse(found, b"", "body_too_large", _TOO_LARGE)
+        except Undecodable as problem:  # no compressed data
+            answer = error(400, problem.reason, "The body cannot be decompressed.")
+            return await self._refuse(found, body or b"", problem.reason, answer)
+
+    async def _decoded(
+        self,
+        route: Route,
+        request: Request,
+        found: Presented | None,
+        data: bytes,
+    ) -> Taken | Answer:
+        """The items of a body without compression, judged."""
+        if found is None and len(data) > LARGE_BYTES:
+            found = presented(self._keys, keys_within(data))  # before all is decoded
+            if found is None:
+                self._metrics.add("loomline_unauthorized_total")
+                raise Refused(UNAUTHORIZED)
+        if len(data) > LARGE_BYTES and data.count(b",") > MAX_VALUES:
+            return await self._refuse(found, b"", "too_many_items", _TOO_MANY)
+        try:
+            value = await _beside_the_loop(len(data), partial(decoded, data))
+        except Undecodable as problem:
+            answer = error(400, problem.reason, "The body holds no JSON to read.")
+            return await self._refuse(found, data, problem.reason, answer)
+        if found is None:
+            found = presented(self._keys, in_body(value))
+            if found is None:
+                self._metrics.add("loomline_unauthorized_total")
+                raise Refused(UNAUTHORIZED)
+        key, key_text = found
+        _permit(route, key)
+        if len(data) + shared_bytes(value) > key.max_batch_bytes:
+            return await self._refuse(found, b"", "body_too_large", _TOO_LARGE)
+        given = unpacked(value, route.type, key_text, self._keys.find)
+        if len(given) > MAX_ITEMS:
+            return await self._refuse(found, b"", "too_many_items", _TOO_MANY)
+        self._within_rate(given, key, "http")
+        is_v1 = route.style == "posthog_v1"
+        return await self._judged(
+            given, key, "http", len(data), request, wants_receipts=is_v1
+        )
+
+    @asynccontextmanager
+    async def _alone(self, size_bytes: int) -> AsyncIterator[None]:
+        """One large body at a time is unpacked, however many arrive; the others wait.
+
+        Raises:
+            Refused: too many wait already.
+        """
+        try:
+            self._budget.take(size_bytes)
+        except Crowded:
+            raise Refused(_CROWDED) from None
+        try:
+            async with self._gate:
+                yield
+        finally:
+            self._budget.give_back(size_bytes)
+
+    async def webhook(self, route: Route, request: Request) -> Answer | None:
+        """Take what another system tells, in its own shape."""
+        key = self._public_key(route.argument)
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in request.headers.items()
+        }
+        try:
+            body = await self._read(request, MAX_BATCH_BYTES)
+            if body is None:
+                return None
+            receive = partial(
+                self._webhooks.receive, route.argument, headers, body, time.time()
+            )
+            if len(body) > LARGE_BYTES:
+                async with self._alone(len(body)):
+                    given = await asyncio.to_thread(receive)
+            else:
+                given = receive()
+        except TooLarge:
+            raise Refused(_TOO_LARGE) from None
+        except UnknownWebhook:
+            raise Refused(UNKNOWN_PATH) from None
+        except BadSignature:
+            self._metrics.add("loomline_unauthorized_total")
+            raise Refused(_BAD_SIGNATURE) from None
+        except Undecodable as problem:
+            answer = error(400, problem.reason, "The body holds no JSON to read.")
+            found = (key, "")
+            return await self._refuse(
+                found, body or b"", problem.reason, answer, "webhook"
+            )
+        self._within_rate(given, key, "webhook", f"webhook:{route.argument}")
+        if given:
+            taken = await self._judged(given, key, "webhook", len(body), request)
+        else:
+            taken = self._door.decide(
+                [None], _IGNORED, key, "webhook", is_watched=self._debugger.is_watched
+            )
+        await self._store(taken)
+        if request.wants_receipts:
+            return _with_receipts(taken.receipts if given else ())
+        return _SUCCESS
+
+    async def form(self, route: Route, request: Request) -> Answer | None:
+        """Take an HTML form, and send the browser where the form's file says."""
+        content_type = request.headers.get(b"content-type", b"").decode("latin-1")
+        try:
+            body = await self._read(request, MAX_BATCH_BYTES)
+            if body is None:
+                return None
+            form = self._forms.receive(route.argument, content_type, body)
+        except TooLarge:
+            raise Refused(_TOO_LARGE) from None
+        except UnknownForm:
+            raise Refused(UNKNOWN_PATH) from None
+        except Undecodable as problem:
+            answer = error(400, problem.reason, "This is not a form as HTML sends it.")
+            found = (self._public_key(route.argument), "")
+            return await self._refuse(
+                found, body or b"", problem.reason, answer, "form"
+            )
+        key = self._public_key(form.source)
+        self._within_rate(form.items, key, "form", f"form:{route.argument}")
+        if form.refusal is None:
+            taken = await self._judged(form.items, key, "form", len(body), request)
+        else:
+            verdict = Verdict("rejected", form.refusal)
+            taken = self._door.decide(
+                form.items, verdict, key, "form", is_watched=self._debugger.is_watched
+            )
+        await self._store(taken)
+        if form.redirect_url is not None:
+            return Answer(303, b"", [(b"location", form.redirect_url.encode())])
+        if request.wants_receipts:
+            return _with_receipts(taken.receipts)
+        return _SUCCESS
+
+    async def _read(self, request: Request, limit: int) -> bytes | None:
+        """The body as it came; None when the client went away."""
+        announced = request.headers.get(b"content-length")
+        try:
+            return await read_body(request.receive, announced, limit, self._budget)
+        except Crowded:
+            raise Refused(_CROWDED) from None
+
+    async def _refuse(
+        self,
+        found: Presented | None,
+        data: bytes,
+        reason: str,
+        answer: Answer,
+        path: str = "http",
+    ) -> Answer:
+        """Count a body that holds no item; one without a key is nobody's."""
+        if found is None:
+            self._metrics.add("loomline_unauthorized_total")
+            return answer if answer.status == 413 else UNAUTHORIZED
+        key, key_text = found
+        if key_text:
+            data = data.replace(key_text.encode(), b"***")
+        await self._store(
+            self._door.refuse(
+                data, reason, key, path, is_watched=self._debugger.is_watched
+            )
+        )
+        return answer
+
+    def _within_rate(
+        self, given: list[Any], key: WriteKey, path: str, bucket: str | None = None
+    ) -> None:
+        """Take a batch's share of a rate: the key's, or that of a `bucket` of its own.
+
+        Raises:
+            Refused: nothing is left of it; the items are counted, not kept.
+        """
+        if not given:
+            return
+        wait_s = self._allowance.take(key, len(given), bucket)
+        if not wait_s:
+            return
+        taken = self._door.decide(
+            given, _TOO_FAST, key, path, is_watched=self._debugger.is_watched
+        )
+        self._show(taken)
+        # Nobody waits for it: its sender keeps the items and sends them again.
+        self._append(taken)
+        self._metrics.add(
+            "loomline_events_total",
+            len(given),
+            source=key.name,
+            disposition="rate_limited",
+        )
+        raise Refused(
+            error(
+                429,
+                "rate_limited",
+                "This write key sends more than it may.",
+                retry_after_s=max(math.ceil(wait_s), 1),
+            )
+        )
+
+    async def _judged(
+        self,
+        given: list[Any],
+        key: WriteKey,
+        path: str,
+        size_bytes: int,
+        request: Request,
+        *,
+        wants_receipts: bool = False,
+    ) -> Taken:
+        """The items with what became of them, to be stored."""
+        headers, scope = request.headers, request.scope
+
+        def fingerprint() -> str:
+            return self._fingerprints.stamp(
+                time.time(),
+                key.scope,
+                scope["client"][0] if scope["client"] else "",
+                headers.get(b"user-agent", b"").decode("latin-1"),
+                headers.get(b"accept-language", b"").decode("latin-1"),
+            )
+
+        take = partial(
+            self._door.take,
+            given,
+            key,
+            path,
+            size_bytes=size_bytes,
+            is_watched=self._debugger.is_watched,
+            wants_receipts=wants_receipts or request.wants_receipts,
+            gpc=headers.get(b"sec-gpc") == b"1",
+            fingerprint=fingerprint,
+        )
+        if self._door.may_wait(given, key):  # for another server: not in the loop
+            return await asyncio.to_thread(take)
+        return await _beside_the_loop(size_bytes, take)
+
+    async def _store(self, taken: Taken) -> None:
+        """Wait until it is on disk.
+
+        Raises:
+            Refused: it is not.
+        """
+        if not taken.dispositions:
+            return  # an empty batch
+        if not await self._append(taken):
+            raise Refused(_BUSY)
+        source = taken.source
+        for disposition, count in taken.dispositions.items():
+            self._metrics.add(
+                "loomline_events_total", count, source=source, disposition=disposition
+            )
+        if taken.size_bytes:
+            self._metrics.add("loomline_received_bytes_total", taken.size_bytes)
+        self._show(taken)
+
+    def _show(self, taken: Taken) -> None:
+        """Tell whoever watches."""
+        if taken.watched:
+            at = isoformat(taken.received_at)
+            for item, note, applied in taken.watched:
+                self._debugger.show(seen_of(item, note, applied, taken.source, at))
+
+    def _append(self, taken: Taken) -> "asyncio.Future[bool]":
+        future = asyncio.get_running_loop().create_future()
+        self._writer.append(taken.line, taken.received_at, future)
+        return future
+
+    def _public_key(self, source: str) -> WriteKey:
+        """What holds for a webhook's or a form's sender, who has no key.
+
+        Events of a source are treated alike: where it has a key, by that key's policy
+        and scope.
+        """
+        own = self._keys.of_source(source)
+        rate, burst = PUBLIC_RATE
+        return WriteKey(
+            id=source,
+            name=source,
+            kind="server",
+            scope=own.scope if own else source,
+            policy=own.policy if own else _PUBLIC_POLICY,
+            rate=rate,
+            burst=burst,
+            paths=None,
+            max_batch_bytes=MAX_BATCH_BYTES,
+            created_at=datetime.min,
+            hint="",
+        )
+
+
+def _permit(route: Route, key: WriteKey) -> None:
+    """Raises Refused where the key may not be used."""
+    if key.kind == "admin":
+        raise Refused(_NOT_FOR_EVENTS)
+    if key.paths is not None and key.paths.isdisjoint(route.groups):
+        raise Refused(_FORBIDDEN_PATH)
+
+
+async def _beside_the_loop(size_bytes: int, work: Callable[[], _Result]) -> _Result:
+    """What the work returns; in a thread when there is much of it."""
+    if size_bytes > LARGE_BYTES:
+        return await asyncio.to_thread(work)
+    return work()
+
+
+def _with_receipts(receipts: Sequence[Receipt]) -> Answer:
+    events = [receipt._asdict() for receipt in receipts]
+    return json_answer({"success": True, "events": events})
+
+
+_POSTHOG_RESULTS = {"admitted": "ok", "rate_limited": "retry"}
+
+
+def _posthog_v1(receipts: Sequence[Receipt]) -> Answer:
+    """PostHog's newer protocol asks for a result by event id."""
+    results = {
+        receipt.id: {
+            "result": _POSTHOG_RESULTS.get(receipt.status, "drop"),
+            "details": receipt.reason,
+        }
+        for receipt in receipts
+        if receipt.id is not None
+    }
+    return json_answer({"results": results})
