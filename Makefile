@@ -57,7 +57,7 @@ dev: env ## Dagster's web interface and a sandbox that plays the destinations
 
 .PHONY: test
 test: env ## every test that needs nothing but Python
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: env ## style and types of the Python and of the SQL
