@@ -599,3 +599,33 @@ def test_one_line_that_cannot_be_landed_does_not_stop_the_others(site: Site) -> 
     assert balance(site.home) == {"rejected": 1, "admitted": 1}
     reasons = {row["reason"] for row in landed(site.home, "dispositions")}
     assert reasons == {None, "segment_damaged"}
+
+
+def test_what_came_too_fast_and_what_is_no_json_can_be_watched_too(site: Site) -> None:
+    make_key(site.home, "A" * 30, name="debug", kind="admin")
+    make_key(site.home, "L" * 30, name="slow", rate=0.01, burst=1)
+    call = {"event": "e", "userId": "u"}
+    with site.collecting() as collector:
+        tail = subprocess.Popen(
+            [*COMMAND, "tail", "--url", collector.url, "--json", "--count", "4"],
+            env=site.env(LOOMLINE_ADMIN_KEY="A" * 30, PATH="/usr/bin:/bin"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert tail.stderr is not None
+        assert tail.stderr.readline().startswith("Watching")
+        slow = {"X-Write-Key": "L" * 30}
+        statuses = [
+            collector.post("/v1/track", body, headers=slow).status_code
+            for body in (call, call, call)  # a bucket that is not empty gives
+        ]
+        statuses.append(collector.post("/v1/track", b"{", headers=KEY).status_code)
+        out, _ = tail.communicate(timeout=20)
+    assert statuses == [200, 200, 429, 400]
+    assert [json.loads(line)["disposition"] for line in out.splitlines()] == [
+        "admitted",
+        "admitted",
+        "rate_limited",
+        "rejected",
+    ]
