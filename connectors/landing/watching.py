@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from connectors.errors import LoomlineError
 from connectors.landing.compaction import compact, sweep
 from connectors.landing.home import Home
 from connectors.landing.importing import Imported
@@ -57,7 +58,10 @@ def watch(
                 told.clear()
             except Exception as error:  # noqa: BLE001 - it stays, whatever fails
                 compacting = None
-                tell_once(f"Landing did not succeed and is tried again: {error}")
+                # Others' messages may quote what somebody sent.
+                is_safe = isinstance(error, OSError | LoomlineError)
+                what = str(error) if is_safe else type(error).__name__
+                tell_once(f"Landing did not succeed and is tried again: {what}")
             now = time.monotonic()
             if compacting is None and now - compacted_at >= COMPACT_EVERY_S:
                 compacted_at = now
