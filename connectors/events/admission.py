@@ -65,6 +65,20 @@ _CHANGEABLE = (
 
 _changeable = attrgetter(*_CHANGEABLE)
 
+_READ = frozenset(
+    {
+        *("messageId", "type", "event", "name", "channel", "groupId", "groupType"),
+        *("userId", "anonymousId", "distinctId", "previousId"),
+        *("timestamp", "originalTimestamp", "sentAt", "receivedAt"),
+        *("properties", "traits", "context", "integrations"),
+    }
+)
+"""Fields of a call that the canonical event has a place for; `category` has one in the
+properties of a page or screen."""
+
+_CREDENTIALS = frozenset(("writeKey", "write_key", "api_key", "token"))
+_COLUMNS = frozenset((*Event.__struct_fields__, "load_seq"))
+
 _DEFAULT = Policy()
 _NAMELESS = ("identify", "page", "screen", "alias")
 _NOTHING = Note()
@@ -528,12 +542,33 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
                 name = properties.get("name")
             if category is not None and "category" not in properties:
                 properties = {**properties, "category": category}
+    if not _READ.issuperset(call):
+        context = _with_unknown(context, call, kind)
     channel = get("channel")
     if channel is not None and (context is None or type(context) is dict):
         context = {"channel": channel, **(context or {})}
     if kind == "identify" and traits is None and type(context) is dict:
         traits = context.get("traits")  # rudder-python and rudder-js
     return name, properties, traits, context
+
+
+def _with_unknown(context: Any, call: dict[str, Any], kind: str) -> Any:
+    """The context with the fields of a call that have no place of their own."""
+    unread = call.keys() - _READ - _CREDENTIALS
+    if kind == "page" or kind == "screen":
+        unread.discard("category")
+    if "content_hash" in unread:  # a row of `raw.events` that comes back
+        unread -= _COLUMNS
+    unknown = {name: call[name] for name in sorted(unread) if call[name] is not None}
+    if not unknown:
+        return context
+    if context is not None and type(context) is not dict:
+        return {"unknown_fields": {**unknown, "context": context}}
+    context = context or {}
+    earlier = context.get("unknown_fields")
+    if type(earlier) is dict:
+        unknown = {**earlier, **unknown}
+    return {**context, "unknown_fields": unknown}
 
 
 def _texts(event: Event) -> _Texts:

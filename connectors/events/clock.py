@@ -22,6 +22,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _FIRST = (datetime.min - _EPOCH_NAIVE) // _MICROSECOND
 _LAST = (datetime.max - _EPOCH_NAIVE) // _MICROSECOND
 _NUMBER = re.compile(r"-?\d{1,19}(\.\d*)?", re.ASCII)
+_SHORT_DATE = re.compile(r"^(\d{4})-(\d{1,2})-(\d{1,2})(?!\d)", re.ASCII)
 
 
 class Corrected(NamedTuple):
@@ -63,11 +64,16 @@ def _since_1970(value: int | float) -> int | None:
     return int(value) // 1000
 
 
+def _padded(date: re.Match[str]) -> str:
+    year, month, day = date.groups()
+    return f"{year}-{month:0>2}-{day:0>2}"
+
+
 def _unusual(text: str) -> int | None:
-    """Digits, and ISO 8601 in small letters or with the zone as a word."""
+    """Digits, and ISO 8601 in small letters, with a zone as a word, or `2015-2-02`."""
     if _NUMBER.fullmatch(text):
         return _since_1970(float(text))
-    plain = text.strip().upper()
+    plain = _SHORT_DATE.sub(_padded, text.strip().upper())
     for zone in (" UTC", " GMT", " Z"):
         plain = plain.removesuffix(zone) + ("Z" if plain.endswith(zone) else "")
     return None if plain == text else instant(plain)

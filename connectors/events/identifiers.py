@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import phonenumbers
 
@@ -18,10 +18,18 @@ from connectors.errors import ConfigError
 from connectors.events.canonical import Event, Identifier
 from connectors.events.naming import as_text
 
-__all__ = ["RULE_VERSION", "IdentifierRules"]
+__all__ = ["MENTIONED", "PERSONLESS", "RULE_VERSION", "IdentifierRules"]
 
 RULE_VERSION = 1
 """Raised whenever a normalisation below gives other values than before."""
+
+PERSONLESS = "personless_id"
+"""Kind of the ids of an event that says `$process_person_profile: false`: it belongs to
+no profile, not even one that is known by these ids."""
+
+MENTIONED = "mentioned_id"
+"""Kind of an id that a group's description came with: the profile's that is known by it
+from other events, otherwise no profile's. PostHog's SDKs for servers invent one."""
 
 _PHONE_LENGTH = 64  # with blanks, brackets and an extension; longer is no number
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -61,21 +69,39 @@ _NORMALISE: dict[str, Callable[[str], str | None]] = {
 Rule = Callable[[str], str | None]
 
 
+class _Place(NamedTuple):
+    """One place that a kind of identifier is read from."""
+
+    name: str  # of the member that holds it
+    kind: str
+    rank: int  # 0 for the first place of its kind
+    rule: Rule
+
+
+class _Found(NamedTuple):
+    kind: str
+    rank: int
+    rule: Rule
+    value: Any
+
+
 class IdentifierRules:
     """The table of identifier kinds, compiled."""
 
     def __init__(self, rows: list[dict[str, str]]) -> None:
         # Sorted by where a value is read from: most events lack most places.
-        self._fields: list[tuple[str, str, Rule]] = []  # of the event itself
-        self._system: list[tuple[str, str, Rule]] = []  # `$` fields
-        self._traits: list[tuple[str, str, Rule]] = []  # of the person
-        self._context: dict[str, list[tuple[tuple[str, ...], str, Rule]]] = {}
+        self._fields: list[_Place] = []  # of the event itself
+        self._system: list[_Place] = []  # `$` fields
+        self._traits: list[_Place] = []  # of the person
+        self._context_traits: list[_Place] = []
+        self._context: dict[str, list[tuple[tuple[str, ...], _Place]]] = {}
         for row in rows:
-            for path in row["read_from"].split("|"):
-                self._add(path.strip(), row["kind"], _NORMALISE[row["normalisation"]])
+            rule = _NORMALISE[row["normalisation"]]
+            for rank, path in enumerate(row["read_from"].split("|")):
+                self._add(path.strip(), row["kind"], rank, rule)
         for kind in ("distinct_id", "previous_id"):
-            self._fields.append((kind, kind, _trim))
-        self._values_of = attrgetter(*(name for name, _, _ in self._fields))
+            self._fields.append(_Place(kind, kind, 0, _trim))
+        self._values_of = attrgetter(*(place.name for place in self._fields))
 
     @classmethod
     def load(cls, project: Path) -> "IdentifierRules":
@@ -97,66 +123,98 @@ class IdentifierRules:
             raise ConfigError(f"{path}: {error} is missing or not known") from error
 
     def of(self, event: Event) -> list[Identifier]:
-        """Every identifier of the event once.
+        """Every identifier of the event once; a kind is read at the first place it has.
 
         `distinct_id` and `previous_id` come under their own names: whether they are a
-        user or a cookie is known only with the whole history, in SQL.
+        user or a cookie is known only with the whole history, in SQL. The same holds of
+        PERSONLESS and MENTIONED, which say that an event is without a person, and make
+        no profile.
         """
-        given: list[tuple[str, Rule, Any]] = []
-        values = self._values_of(event)
-        for value, (_, kind, rule) in zip(values, self._fields, strict=True):
-            if value is not None:
-                given.append((kind, rule, value))
         context, traits = event.context, event.traits
-        for owner in (traits, event.properties):
-            if type(owner) is dict:
-                for name, kind, rule in self._system:
-                    if name in owner:
-                        given.append((kind, rule, owner[name]))
-        # A group call's own traits are the group's: its e-mail is nobody's.
-        if type(traits) is dict and event.type != "group":
-            for name, kind, rule in self._traits:
-                if name in traits:
-                    given.append((kind, rule, traits[name]))
+        posthog = context.get("posthog") if type(context) is dict else None
+        if type(posthog) is dict and posthog.get("$process_person_profile") is False:
+            return _personless(event)
+        found: list[_Found] = []
+        values = self._values_of(event)
+        for value, (_, kind, rank, rule) in zip(values, self._fields, strict=True):
+            if value is not None:
+                found.append(_Found(kind, rank, rule, value))
+        # A group call's own traits are the group's, and so are their `$` fields; those
+        # of other calls' properties describe what happened.
+        if event.type != "group":
+            for stated in (traits, _object(traits).get("$set_once")):
+                _read(found, stated, self._system)
+                _read(found, stated, self._traits)
+        if event.type == "identify":
+            _read(found, event.properties, self._system)
         if type(context) is dict:
-            about = context.get("traits")
-            if type(about) is dict:
-                for name, kind, rule in self._traits:
-                    if name in about:
-                        given.append((kind, rule, about[name]))
-            for first, paths in self._context.items():
+            _read(found, context.get("traits"), self._context_traits)
+            for first, places in self._context.items():
                 if first in context:
-                    for path, kind, rule in paths:
+                    for path, (_, kind, rank, rule) in places:
                         for value in _walk(context[first], path):
-                            given.append((kind, rule, value))
-        return _normalised(given)
+                            found.append(_Found(kind, rank, rule, value))
+        identifiers = _normalised(found)
+        if not identifiers and type(posthog) is dict:
+            mentioned = as_text(posthog.get("$distinct_id"))
+            if mentioned is not None:
+                return [Identifier(MENTIONED, mentioned, RULE_VERSION)]
+        return identifiers
 
-    def _add(self, path: str, kind: str, rule: Rule) -> None:
+    def _add(self, path: str, kind: str, rank: int, rule: Rule) -> None:
         match path.split("."):
             case [name] if name.startswith("$"):
-                self._system.append((name, kind, rule))
-            case ["traits", name] | ["context", "traits", name]:
-                if (name, kind, rule) not in self._traits:
-                    self._traits.append((name, kind, rule))
+                self._system.append(_Place(name, kind, rank, rule))
+            case ["traits", name]:
+                self._traits.append(_Place(name, kind, rank, rule))
+            case ["context", "traits", name]:
+                self._context_traits.append(_Place(name, kind, rank, rule))
             case ["context", first, *rest]:
-                self._context.setdefault(first, []).append((tuple(rest), kind, rule))
+                place = _Place(first, kind, rank, rule)
+                self._context.setdefault(first, []).append((tuple(rest), place))
             case [name] if name in Event.__struct_fields__:
-                self._fields.append((name, kind, rule))
+                self._fields.append(_Place(name, kind, rank, rule))
             case _:
                 raise KeyError(path)
 
 
-def _normalised(given: list[tuple[str, Rule, Any]]) -> list[Identifier]:
-    found: dict[tuple[str, str], Identifier] = {}
-    for kind, rule, value in given:
+def _object(value: Any) -> dict[str, Any]:
+    return value if type(value) is dict else {}
+
+
+def _read(found: list[_Found], owner: Any, places: list[_Place]) -> None:
+    if type(owner) is dict:
+        for name, kind, rank, rule in places:
+            if name in owner:
+                found.append(_Found(kind, rank, rule, owner[name]))
+
+
+def _personless(event: Event) -> list[Identifier]:
+    """The ids of an event that its sender keeps apart from profiles."""
+    ids = (event.distinct_id, event.user_id, event.anonymous_id)
+    return [
+        Identifier(PERSONLESS, id_, RULE_VERSION)
+        for id_ in dict.fromkeys(ids)
+        if id_ is not None
+    ]
+
+
+def _normalised(found: list[_Found]) -> list[Identifier]:
+    kept: dict[tuple[str, str], Identifier] = {}
+    ranks: dict[str, int] = {}
+    for kind, rank, rule, value in found:
         if type(value) is not str:
             if type(value) not in (int, float):
                 continue
             value = str(value)
         text = rule(value)
-        if text is not None:
-            found[kind, text] = Identifier(kind, text, RULE_VERSION)
-    return list(found.values())
+        if text is None or rank > ranks.get(kind, rank):
+            continue
+        if rank < ranks.setdefault(kind, rank):
+            kept = {key: one for key, one in kept.items() if key[0] != kind}
+            ranks[kind] = rank
+        kept[kind, text] = Identifier(kind, text, RULE_VERSION)
+    return list(kept.values())
 
 
 def _walk(value: Any, path: tuple[str, ...]) -> list[Any]:

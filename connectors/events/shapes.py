@@ -3,14 +3,20 @@
 A *call* is a plain dict with the keys `messageId, type, event, name, category, channel,
 userId, anonymousId, distinctId, previousId, groupId, groupType, timestamp,
 originalTimestamp, sentAt, receivedAt, properties, traits, context, integrations`;
-absent keys are absent or null.
+absent keys are absent or null. Whatever else an item holds stays in the call under its
+own name: admission keeps it in the context.
 """
 
 from typing import Any
 
 from connectors.events.canonical import TYPES
 from connectors.events.naming import as_text
-from connectors.events.shapes_posthog import from_posthog
+from connectors.events.shapes_posthog import POSTHOG_FIELDS, from_posthog
+from connectors.events.system_fields import (
+    PERSON_UPDATES,
+    is_one_call,
+    person_of,
+)
 
 __all__ = ["Unusable", "items", "to_call"]
 
@@ -31,18 +37,7 @@ _SPELLINGS = {
 
 _LONGEST_TIME = 64
 _IDS = ("userId", "anonymousId")
-_ALSO_TAKEN = (
-    *_IDS,
-    "previousId",
-    "groupId",
-    "groupType",
-    "name",
-    "traits",
-    "originalTimestamp",
-)
-_NOT_POSTHOGS = frozenset(_ALSO_TAKEN).union(
-    spelling for spelling, name in _SPELLINGS.items() if name in _ALSO_TAKEN
-)
+_ANONYMOUS = "$anon_distinct_id"
 
 
 class Unusable(ValueError):
@@ -107,7 +102,7 @@ def to_call(item: Any) -> dict[str, Any]:
         return _respelled(item)
     given = item.get("properties")
     properties = given if type(given) is dict else {}
-    if event == "$identify" and _is_one_call(properties):
+    if event == "$identify" and is_one_call(properties):
         return _from_one_call(item, properties)
     # Some of PostHog's libraries send a type too: capture, identify, alias, screen.
     has_id = "uuid" in item or "distinct_id" in item or "distinct_id" in properties
@@ -117,67 +112,77 @@ def to_call(item: Any) -> dict[str, Any]:
 
 
 def _from_posthog(item: dict[str, Any]) -> dict[str, Any]:
-    """PostHog's event, or somebody's who uses its names with ids of another shape."""
+    """PostHog's event, or one that uses its names with ids of another shape."""
     call = from_posthog(item)
-    if _NOT_POSTHOGS.isdisjoint(item):
+    unread = {name: item[name] for name in item.keys() - POSTHOG_FIELDS}
+    if not unread:
         return call
-    given = _respelled(item)
-    kept = {name: given[name] for name in _ALSO_TAKEN if given.get(name) is not None}
-    return {**kept, **call} | {name: kept[name] for name in _IDS if name in kept}
+    given = _respelled(unread)
+    ids = {name: given[name] for name in _IDS if given.get(name) is not None}
+    return {**given, **call, **ids}
 
 
 def _respelled(item: dict[str, Any]) -> dict[str, Any]:
     call = dict(item)
     for spelling, name in _SPELLINGS.items():
-        if spelling in call:
-            value = call.pop(spelling)
-            if call.get(name) is None:
-                call[name] = value
+        if call.get(spelling) is None:
+            call.pop(spelling, None)
+        elif call.get(name) is None:
+            call[name] = call.pop(spelling)
     # An event of ours that comes back has both; `event` is the name made from it.
     if "event_text" in call and call["event_text"] is not None:
         call["event"] = call["event_text"]
     return call
 
 
-def _is_one_call(properties: dict[str, Any]) -> bool:
-    # PostHog's own $identify names the anonymous side, or carries the traits in $set.
-    return (
-        "$anon_distinct_id" not in properties
-        and "$set" not in properties
-        and not properties.keys().isdisjoint(("$user_id", "$email", "$group"))
-    )
-
-
 def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
     """User, group, membership and anonymous link in one event, or nothing of it."""
     call = _respelled(item)
-    own = dict(properties)
-    user_id, group = own.pop("$user_id", None), own.pop("$group", None)
-    call |= {"type": "identify", "traits": _with_nested(own), "properties": None}
-    distinct_id, named = as_text(call.get("distinctId")), as_text(user_id)
+    inner = {name: call.pop(name) for name in PERSON_UPDATES if name in call}
+    traits, rest = person_of({**properties, **inner})
+    message_id = call.pop("uuid", None)
+    if call.get("messageId") is None:
+        call["messageId"] = message_id
+    user_id, group = traits.pop("$user_id", None), traits.pop("$group", None)
+    inner_id, anonymous_id = rest.pop("distinct_id", None), rest.pop(_ANONYMOUS, None)
+    distinct_id = as_text(call.get("distinctId")) or as_text(inner_id)
+    named = as_text(user_id)
+    if call.get("anonymousId") is None:
+        call["anonymousId"] = anonymous_id
     if named is not None:
         call["userId"] = named
-        call["distinctId"] = None
-        if call.get("anonymousId") is None and distinct_id != named:
+        if call["anonymousId"] is None and distinct_id != named:
             call["anonymousId"] = distinct_id
-    if group is not None:
+        distinct_id = None
+    groups = _groups(group)
+    if groups:
+        call["groupId"] = groups[0]["$group_id"]
+        call["groupType"] = groups[0]["$group_type"]
+        rest["$group"] = groups if type(group) is list else groups[0]
+    return call | {
+        "type": "identify",
+        "distinctId": distinct_id,
+        "traits": traits,
+        "properties": rest or None,
+    }
+
+
+def _groups(value: Any) -> list[dict[str, Any]]:
+    """The groups that a `$group` names, ids and types as text.
+
+    Raises:
+        Unusable: one of them has no id.
+    """
+    if value is None:
+        return []
+    groups = []
+    for group in value if type(value) is list else [value]:
         group_id = as_text(group.get("$group_id")) if type(group) is dict else None
         if group_id is None:
             raise Unusable("group_id_missing")
-        call |= {"groupId": group_id, "groupType": group.get("$group_type")}
-        call["properties"] = {"$group": group}
-    return call
-
-
-def _with_nested(traits: dict[str, Any]) -> dict[str, Any]:
-    """Traits with those of a member `traits`, which cannot set `$` names."""
-    nested = traits.get("traits")
-    if type(nested) is not dict:
-        return traits
-    del traits["traits"]
-    system = {name: value for name, value in nested.items() if name[:1] == "$"}
-    plain = {name: value for name, value in nested.items() if name[:1] != "$"}
-    return {**plain, **traits, **({"traits": system} if system else {})}
+        group_type = as_text(group.get("$group_type")) or "company"
+        groups.append({**group, "$group_id": group_id, "$group_type": group_type})
+    return groups
 
 
 def _sent_at(values: dict[str, Any]) -> Any:

@@ -8,8 +8,9 @@ or kept under `context.posthog`; the caller's own properties stay as they were s
 from typing import Any
 
 from connectors.events.naming import as_text
+from connectors.events.system_fields import PERSON_UPDATES
 
-__all__ = ["from_posthog"]
+__all__ = ["POSTHOG_FIELDS", "from_posthog"]
 
 _TYPES = {
     "$identify": "identify",
@@ -25,6 +26,18 @@ _TYPES = {
 _OURS = frozenset(("$email", "$phone", "$group", "$plan"))
 
 _IDS = ("uuid", "messageId", "message_id", "id")
+
+POSTHOG_FIELDS = frozenset(
+    {
+        *(*_IDS, "event", "distinct_id", "timestamp", "sentAt", "sent_at"),
+        *("properties", "context", "integrations", "options", *PERSON_UPDATES),
+    }
+)
+"""Fields of an event that `from_posthog` reads; the rest is the caller's."""
+
+# Options of the newer protocol (`/i/v1/analytics/events`) → the property that they are
+# in the older one; posthog-python 7.91, posthog-node 5.70.
+_OPTIONS: dict[str, str] = {"process_person_profile": "$process_person_profile"}
 
 # `$` property → where Segment's context has it; None: at its top.
 _CONTEXT: dict[str, tuple[str | None, str]] = {
@@ -64,10 +77,20 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
                 _put(context, _CONTEXT[key], value)
             else:
                 system[key] = value
-    for key in ("$set", "$set_once", "$unset"):
+    for key in PERSON_UPDATES:
         if event.get(key) is not None:
             system[key] = _merged(system.get(key), event[key])
-    traits = {**_taken(system, "$set_once"), **_taken(system, "$set")}
+    options = event.get("options")
+    if type(options) is dict:
+        for option, value in options.items():
+            key = _OPTIONS[option] if option in _OPTIONS else option
+            system.setdefault(key, value)
+    elif options is not None:
+        system["options"] = options
+    traits = {**_taken(system, "$set")}
+    for key in ("$set_once", "$unset"):
+        if system.get(key) is not None:
+            traits[key] = system.pop(key)
     distinct_id = as_text(event.get("distinct_id"))
     if "distinct_id" in own:
         inner_id = own.pop("distinct_id")
@@ -90,11 +113,8 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
             if traits:
                 context["traits"] = traits
             traits = _taken(system, "$group_set")
-            # The Node library invents this id when it is given none; nobody has it.
-            if distinct_id == f"${call['groupType']}_{call['groupId']}":
-                distinct_id = None
         case "identify":
-            traits |= _taken(own, "traits")
+            traits = {**_taken(own, "traits"), **traits}
         case "alias":
             call["previousId"] = as_text(own.pop("alias", None))
         case "page":
@@ -103,6 +123,9 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
             call["name"] = as_text(system.pop("$screen_name", None))
     call["traits"] = traits or None
     call |= _people(name, distinct_id, system)
+    if type_ == "group" and call["userId"] is None and call["anonymousId"] is None:
+        # A server describes a group; its SDK sends an id that it may have invented.
+        system["$distinct_id"] = call.pop("distinctId")
     device_id = as_text(system.pop("$device_id", None))
     if device_id not in (None, call["anonymousId"]):
         _put(context, ("device", "id"), device_id)
@@ -117,19 +140,21 @@ def _people(
     name: Any, distinct_id: str | None, system: dict[str, Any]
 ) -> dict[str, str | None]:
     """Say whose the event is; takes what it uses, but the device, from `system`."""
-    user_id = as_text(system.pop("$user_id", None))
     anonymous_id = as_text(system.pop("$anon_distinct_id", None))
     device_id = as_text(system.get("$device_id"))
     identified = system.get("$is_identified")
+    user_id = None
     if name == "$identify":
+        user_id = as_text(system.pop("$user_id", None))
         if user_id is None:
             user_id = distinct_id
         elif anonymous_id is None and distinct_id != user_id:
             anonymous_id = distinct_id
         distinct_id = None
+    elif distinct_id is not None and as_text(system.get("$user_id")) == distinct_id:
+        user_id = as_text(system.pop("$user_id"))
     elif (
-        user_id is None
-        and distinct_id != device_id
+        distinct_id != device_id
         and identified is not False
         # A server's event says nothing about its id; a browser's id that is not the
         # device's came from `identify`.

@@ -193,10 +193,12 @@
         {%- elif op == 'contains' -%}
             contains({{ text }}, {{ literal(value) }})
         {%- elif op == 'one_of' -%}
-            {{ text }} in (
-            {%- for one in value %}{{ ', ' if not loop.first }}
-                {{- literal(one | string | lower if one is boolean else one | string) }}
-                {%- endfor -%}
+            (
+            {%- for one in value -%}
+                {{ ' or ' if not loop.first }}{{ compared(text, {'equals': one}) }}
+            {%- else -%}
+                false
+            {%- endfor -%}
             )
         {%- elif op in ('equals', 'not_equals', 'at_least', 'at_most', 'more_than',
             'less_than') -%}

@@ -53,20 +53,50 @@
     )
 {%- endmacro %}
 
-{#- A JSON object from (name, value) rows of a group, names in order; values are text. -#}
+{#- A JSON object from (name, value) rows of a group, names in order; values are JSON. -#}
 {% macro json_object_agg(name, value) -%}
     {{ return(adapter.dispatch('json_object_agg', 'loomline')(name, value)) }}
 {%- endmacro %}
 
 {% macro default__json_object_agg(name, value) -%}
-    cast(
-        to_json(
-            map(
-                list({{ name }} order by {{ name }}),
-                list({{ value }} order by {{ name }})
-            )
-        ) as varchar
-    )
+    '{' || string_agg(
+        cast(to_json({{ name }}) as varchar) || ':' || cast({{ value }} as varchar),
+        ',' order by {{ name }}
+    ) || '}'
+{%- endmacro %}
+
+{#- A JSON value as text: texts without quotation marks, null when it is null. -#}
+{% macro json_text(value) -%}
+    {{ return(adapter.dispatch('json_text', 'loomline')(value)) }}
+{%- endmacro %}
+
+{% macro default__json_text(value) -%}
+    json_extract_string({{ value }}, '$')
+{%- endmacro %}
+
+{#-
+    One row for every value of the JSON list in `column`, in order: (…, value), value as
+    JSON. A column that holds anything else is its own only value.
+-#}
+{% macro json_values(relation, column, keep) -%}
+    {{ return(adapter.dispatch('json_values', 'loomline')(relation, column, keep)) }}
+{%- endmacro %}
+
+{% macro default__json_values(relation, column, keep) -%}
+    select
+        {%- for name in keep %}
+        {{ name }},
+        {%- endfor %}
+        cast(
+            unnest(
+                case
+                    when json_type({{ column }}) = 'ARRAY'
+                        then json_extract({{ column }}, '$[*]')
+                    else [cast({{ column }} as json)]
+                end
+            ) as varchar
+        ) as value
+    from {{ relation }}
 {%- endmacro %}
 
 {#- The instant `days` before another one. -#}

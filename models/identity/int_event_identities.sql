@@ -9,7 +9,8 @@ carried as (
         identifiers.message_key,
         identifiers.value,
         case
-            when identifiers.kind not in ('distinct_id', 'previous_id')
+            when
+                identifiers.kind not in ('distinct_id', 'previous_id', 'mentioned_id')
                 then identifiers.kind
             when users.identifier_value is not null then 'user_id'
             else 'anonymous_id'

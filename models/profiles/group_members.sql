@@ -1,38 +1,63 @@
--- A person is in one group of a type at a time: a call that names another moves them.
+-- A call names the groups of a type that a person is in from then on: another group is
+-- a move, a list of groups is all of them.
 with
 
 calls as (
 
-    select * from {{ ref('int_group_calls') }}
+    select distinct
+        profile_id,
+        group_type,
+        group_id,
+        timestamp,
+        dense_rank() over (
+            partition by profile_id, group_type
+            order by timestamp, received_at, message_id, source
+        ) as place
+    from {{ ref('int_group_calls') }}
+    where profile_id is not null
+
+),
+
+runs as (
+
+    -- calls in a row that name the group have the same difference
+    select
+        *,
+        place - row_number() over (
+            partition by profile_id, group_type, group_id order by place
+        ) as run
+    from calls
+
+),
+
+stays as (
+
+    select
+        profile_id,
+        group_type,
+        group_id,
+        min(timestamp) as valid_from,
+        max(place) + 1 as left_place
+    from runs
+    group by profile_id, group_type, group_id, run
 
 ),
 
 moves as (
 
-    select
-        *,
-        lag(group_id) over (
-            partition by profile_id, group_type
-            order by timestamp, received_at, message_id, source
-        ) as former_group_id
-    from calls
-
-),
-
-arrivals as (
-
-    select
-        group_type,
-        group_id,
-        profile_id,
-        timestamp as valid_from,
-        lead(timestamp) over (
-            partition by profile_id, group_type
-            order by timestamp, received_at, message_id, source
-        ) as valid_to
-    from moves
-    where group_id is distinct from former_group_id
+    select distinct profile_id, group_type, place, timestamp from calls
 
 )
 
-select * from arrivals
+select
+    stays.group_type,
+    stays.group_id,
+    stays.profile_id,
+    stays.valid_from,
+    moves.timestamp as valid_to
+from stays
+left join moves
+    on
+        stays.profile_id = moves.profile_id
+        and stays.group_type = moves.group_type
+        and stays.left_place = moves.place

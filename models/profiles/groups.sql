@@ -8,13 +8,13 @@ calls as (
 
 stated as (
 
-    select * from calls where group_traits is not null
+    select * from calls where json_type(group_traits) = 'OBJECT'
 
 ),
 
 named as (
 
-    {{ json_members(
+    {{ json_entries(
         'stated', 'group_traits',
         ['group_type', 'group_id', 'message_id', 'source', 'timestamp', 'received_at']
     ) }}
@@ -39,8 +39,9 @@ traits as (
         group_type,
         group_id,
         {{ json_object_agg('name', 'value') }} as traits,
-        min(value) filter (where name = '$parent_type') as parent_type,
-        min(value) filter (where name = '$parent_id') as parent_id
+        min({{ json_text('value') }}) filter (where name = '$parent_type')
+            as parent_type,
+        min({{ json_text('value') }}) filter (where name = '$parent_id') as parent_id
     from latest
     group by group_type, group_id
 

@@ -1,15 +1,59 @@
--- One row per event that puts a person into a group; the group's own traits beside it.
+-- A group's own traits stand beside it. An event that describes a group without naming
+-- a person has no profile.
+{%- set event = [
+    'profile_id', 'message_id', 'source', 'group_type', 'group_id', 'timestamp',
+    'received_at'
+] %}
+
+with
+
+calls as (
+
+    select
+        nodes.profile_id,
+        events.message_id,
+        events.source,
+        events.group_type,
+        events.group_id,
+        events.timestamp,
+        events.received_at,
+        case
+            when events.type = 'group' then events.traits
+            else {{ json_object_member('events.properties', '$group') }}
+        end as group_traits
+    from {{ ref('int_events') }} as events
+    left join {{ ref('int_event_identities') }} using (message_key)
+    left join {{ ref('int_nodes') }} as nodes using (identifier_type, identifier_value)
+    where events.group_id is not null
+
+),
+
+listed as (
+
+    -- an identify may name several groups
+    select * from calls where json_type(group_traits) = 'ARRAY'
+
+),
+
+members as (
+
+    {{ json_values('listed', 'group_traits', event) }}
+
+)
+
+select *
+from calls
+where json_type(group_traits) is distinct from 'ARRAY'
+
+union all
+
 select
     profile_id,
     message_id,
     source,
-    group_type,
-    group_id,
+    {{ json_member('value', '$group_type') }} as group_type,
+    {{ json_member('value', '$group_id') }} as group_id,
     timestamp,
     received_at,
-    case
-        when type = 'group' then traits
-        else {{ json_object_member('properties', '$group') }}
-    end as group_traits
-from {{ ref('profile_events') }}
-where group_id is not null
+    value as group_traits
+from members

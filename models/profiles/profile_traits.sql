@@ -1,4 +1,7 @@
--- The last statement wins: by the event's time, then its arrival.
+-- What is set last wins, by the event's time, then its arrival. What is set once counts
+-- where nothing was set or since it was removed, and there the earliest.
+{%- set event = ['profile_id', 'message_id', 'source', 'timestamp', 'received_at'] %}
+
 with
 
 stated as (
@@ -9,29 +12,106 @@ stated as (
 
 ),
 
-named as (
+members as (
 
-    {{ json_members(
-        'stated', 'traits',
-        ['profile_id', 'message_id', 'source', 'timestamp', 'received_at']
-    ) }}
+    {{ json_entries('stated', 'traits', event) }}
 
 ),
 
-latest as (
+set_once as (
+
+    select * from members where name = '$set_once' and type = 'OBJECT'
+
+),
+
+set_once_members as (
+
+    {{ json_entries('set_once', 'value', event) }}
+
+),
+
+unset as (
+
+    select * exclude (type), type as list_type
+    from members
+    where name = '$unset' and type in ('ARRAY', 'OBJECT')
+
+),
+
+unset_members as (
+
+    {{ json_entries('unset', 'value', event + ['list_type']) }}
+
+),
+
+statements as (
+
+    -- in the order in which one event's are taken
+    select {{ event | join(', ') }}, 1 as step, name as trait, value
+    from set_once_members
+
+    union all
+
+    select {{ event | join(', ') }}, 2, name, value
+    from members
+    where
+        not (name = '$set_once' and type = 'OBJECT')
+        and not (name = '$unset' and type in ('ARRAY', 'OBJECT'))
+
+    union all
 
     select
-        profile_id,
-        name as trait,
-        value,
-        source,
-        timestamp as updated_at
-    from named
+        {{ event | join(', ') }},
+        3,
+        case when list_type = 'OBJECT' then name else {{ json_text('value') }} end,
+        null
+    from unset_members
+
+),
+
+ordered as (
+
+    select
+        *,
+        row_number() over (
+            partition by profile_id, trait
+            order by timestamp, received_at, message_id, source, step, value
+        ) as place
+    from statements
+    where trait is not null
+
+),
+
+compared as (
+
+    select
+        *,
+        max(case when step > 1 then place end) over (
+            partition by profile_id, trait
+        ) as last_place
+    from ordered
+
+),
+
+standing as (
+
+    select *
+    from compared
     qualify row_number() over (
-        partition by profile_id, name
-        order by timestamp desc, received_at desc, message_id desc, source desc
+        partition by profile_id, trait
+        order by
+            case when place = last_place and step = 2 then 0 else 1 end,
+            case when step = 1 and place > coalesce(last_place, 0) then 0 else 1 end,
+            case when step = 1 then place else -place end
     ) = 1
 
 )
 
-select * from latest
+select
+    profile_id,
+    trait,
+    {{ json_text('value') }} as value,
+    cast(value as varchar) as value_json,
+    source,
+    timestamp as updated_at
+from standing

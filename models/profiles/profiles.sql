@@ -30,16 +30,34 @@ users as (
 
 ),
 
+stated_emails as (
+
+    select
+        profile_id,
+        max(lower(trim(value))) filter (where trait = '$email') as system_email,
+        bool_or(value is null) as is_removed
+    from {{ ref('profile_traits') }}
+    where trait in ('email', '$email')
+    group by profile_id
+
+),
+
 emails as (
 
-    -- the address seen last
+    -- the system field's address, else the one seen last, unless it was taken back
     select nodes.profile_id, nodes.identifier_value as email
     from nodes
     inner join links using (identifier_type, identifier_value)
-    where nodes.identifier_type = 'email'
+    left join stated_emails as stated using (profile_id)
+    where
+        nodes.identifier_type = 'email'
+        and (stated.system_email is not null or not coalesce(stated.is_removed, false))
     qualify row_number() over (
         partition by nodes.profile_id
-        order by links.last_received_at desc, nodes.identifier_value
+        order by
+            nodes.identifier_value is distinct from stated.system_email,
+            links.last_received_at desc,
+            nodes.identifier_value
     ) = 1
 
 ),
@@ -60,8 +78,9 @@ traits as (
 
     select
         profile_id,
-        {{ json_object_agg('trait', 'value') }} as traits
+        {{ json_object_agg('trait', 'value_json') }} as traits
     from {{ ref('profile_traits') }}
+    where value_json is not null
     group by profile_id
 
 ),

@@ -238,6 +238,43 @@ def test_the_channel_is_part_of_the_context() -> None:
     assert json.loads(one({**TRACK, "channel": "w", "context": "x"})["context"]) == "x"
 
 
+def test_fields_without_a_place_of_their_own_are_kept_in_the_context() -> None:
+    call = {**TRACK, "version": "1.1", "_metadata": {"bundled": []}, "category": 7}
+    row = one({**call, "context": {"ip": "192.0.2.1"}})
+    unknown = {"_metadata": {"bundled": []}, "category": 7, "version": "1.1"}
+    assert json.loads(row["context"]) == {
+        "ip": "192.0.2.1",
+        "unknown_fields": unknown,
+    }
+    # Also where the context is no object, and beside what came in another shape.
+    row = one({**TRACK, "version": 1, "context": "x"})
+    kept = json.loads(row["context"])["unknown_fields"]
+    assert kept == {"version": 1, "context": "x"}
+    row = one({"event": "e", "distinct_id": "d", "uuid": "m", "offset": 120})
+    assert json.loads(row["context"]) == {"unknown_fields": {"offset": 120}}
+
+
+def test_credentials_and_our_own_columns_are_no_unknown_fields() -> None:
+    row = one(
+        {**TRACK, "writeKey": "w", "api_key": "a", "token": "t", "write_key": "w"}
+    )
+    assert row["context"] is None
+    again = one({**row, "properties": None, "identifiers": [], "load_seq": 4})
+    assert again["context"] is None
+
+
+def test_an_event_without_person_is_kept() -> None:
+    item = {
+        "event": "view",
+        "distinct_id": "d",
+        "properties": {"$process_person_profile": False},
+    }
+    newer = {**item, "properties": {}, "options": {"process_person_profile": False}}
+    for sent in (item, newer):
+        kinds = [identifier.kind for identifier in one(sent)["identifiers"]]
+        assert kinds == ["personless_id"]
+
+
 def test_one_call_becomes_one_row_or_none() -> None:
     properties: dict[str, Any] = {
         "$user_id": "user_123",

@@ -265,7 +265,7 @@ select unnest([
 
 insert into profiles.profiles (profile_id, traits) values
     ('free', '{"plan": "free", "seats": "3", "o''clock": "yes"}'),
-    ('growth', '{"plan": "growth", "seats": "20", "vip": "true"}'),
+    ('growth', '{"plan": "growth", "seats": 20, "vip": true, "o": {"a": 1}}'),
     ('Free', '{"plan": "Free", "seats": "many", "a.b": "dotted"}'),
     ('taken_back', '{"plan": null}'),
     ('of_system', '{"$plan": "free"}');
@@ -280,7 +280,7 @@ insert into profiles.profile_events (event, profile_id, timestamp, properties) v
     ('viewed', 'often', '2026-03-01', '{"total": 150, "gift": true, "kind": null}');
 
 insert into profiles.groups (group_type, group_id, traits) values
-    ('company', 'acme', '{"plan": "enterprise", "seats": "50"}'),
+    ('company', 'acme', '{"plan": "enterprise", "seats": 50}'),
     ('team', 'acme', '{"plan": "free"}');
 
 insert into profiles.group_members
@@ -351,7 +351,12 @@ WORDS = {
     "trait('seats', less_than=3)": "",
     "trait('seats', equals=20)": "growth",
     "trait('seats', one_of=[3, 20])": "free growth",
+    "trait('seats', one_of=[20.0, 'many'])": "growth Free",
+    "trait('seats', one_of=[])": "",
+    "trait('seats', equals='20')": "growth",
     "trait('vip', equals=true)": "growth",
+    "trait('vip', one_of=[true])": "growth",
+    "trait('o', exists=true)": "growth",
     "trait('a.b', equals='dotted')": "Free",
     'trait("o\'clock", equals="yes")': "free",
     "trait('plan', equals=\"' or true --\")": "",

@@ -39,7 +39,17 @@ def found(type_: str = "track", **fields: Any) -> set[tuple[str, str]]:
         ({"traits": {"email": " Jane@Acme.COM "}}, {("email", "jane@acme.com")}),
         ({"traits": {"email": "not an address"}}, set()),
         ({"traits": {"$email": "a@b.c"}}, {("email", "a@b.c")}),
-        ({"properties": {"$email": "a@b.c"}}, {("email", "a@b.c")}),
+        ({"traits": {"$set_once": {"email": "a@b.c"}}}, {("email", "a@b.c")}),
+        # The first place that has one counts.
+        ({"traits": {"email": "a@b.c", "$email": "s@b.c"}}, {("email", "s@b.c")}),
+        ({"traits": {"email": "a@b.c", "$email": "?"}}, {("email", "a@b.c")}),
+        (
+            {
+                "traits": {"email": "a@b.c"},
+                "context": {"traits": {"email": "c@b.c", "phone": "+4930901820"}},
+            },
+            {("email", "a@b.c"), ("phone", "+4930901820")},
+        ),
         ({"properties": {"email": "a@b.c"}}, set()),
         ({"context": {"traits": {"email": "a@b.c"}}}, {("email", "a@b.c")}),
         ({"traits": {"phone": "+49 30 901820"}}, {("phone", "+4930901820")}),
@@ -75,8 +85,35 @@ def test_an_identifier_is_read_and_normalised(
     assert found(**fields) == identifiers
 
 
+def test_system_names_in_properties_are_a_persons_in_an_identify_alone() -> None:
+    properties = {"$email": "a@b.c", "$phone": "+4930901820"}
+    assert found(properties=properties, user_id="u") == {("user_id", "u")}
+    assert found("identify", properties=properties) == {
+        ("email", "a@b.c"),
+        ("phone", "+4930901820"),
+    }
+
+
+def test_an_event_without_person_keeps_its_ids_apart() -> None:
+    context = {"posthog": {"$process_person_profile": False}}
+    ids = {"distinct_id": "d", "anonymous_id": "d", "user_id": "u"}
+    assert found(context=context, **ids) == {
+        ("personless_id", "d"),
+        ("personless_id", "u"),
+    }
+
+
+def test_the_id_that_came_with_a_groups_description_makes_no_person() -> None:
+    context = {"posthog": {"$distinct_id": "3776ab7b-e608-43d9-b2a4-26df1fd4c34a"}}
+    assert found("group", context=context) == {
+        ("mentioned_id", "3776ab7b-e608-43d9-b2a4-26df1fd4c34a")
+    }
+    assert found("group", context=context, user_id="u") == {("user_id", "u")}
+
+
 def test_a_groups_own_address_is_nobodys() -> None:
     assert found("group", traits={"email": "info@acme.com"}) == set()
+    assert found("group", traits={"$email": "info@acme.com"}) == set()
     person = {"traits": {"email": "jane@acme.com"}}
     assert found("group", context=person) == {("email", "jane@acme.com")}
 

@@ -308,13 +308,15 @@ def test_a_live_posthog_event_says_whose_it_is(
     assert {key: call[key] for key in ids if key in call} == people
 
 
-def test_set_wins_over_set_once_and_the_event_level_over_properties() -> None:
+def test_what_is_set_once_stands_apart_and_the_event_level_wins_over_properties() -> (
+    None
+):
     call = live(
         "$identify",
         {"distinct_id": "u", "$set": {"a": 1, "b": 1}, "$set_once": {"a": 0, "c": 0}},
         **{"$set": {"b": 2}},
     )
-    assert call["traits"] == {"a": 1, "b": 2, "c": 0}
+    assert call["traits"] == {"a": 1, "b": 2, "$set_once": {"a": 0, "c": 0}}
 
 
 def test_posthogs_own_properties_move_to_the_context() -> None:

@@ -28,10 +28,10 @@ def translate(row: Any) -> dict[str, Any]:
     context = dict(context)
     if call["type"] == "identify" and "traits" not in call and context.get("traits"):
         call["traits"] = context["traits"]
-    if row.get("request_ip") is not None:
-        context.setdefault("ip", row["request_ip"])
-    if row.get("rudderId") is not None:
-        context["rudderId"] = row["rudderId"]
+    if "request_ip" in call:
+        context.setdefault("ip", call.pop("request_ip"))
+    if "rudderId" in call:
+        context["rudderId"] = call.pop("rudderId")
     if context:
         call["context"] = context
     return call

@@ -5,30 +5,11 @@ from typing import Any
 
 from connectors.sources.layouts import Untranslatable
 
-__all__ = ["CALL_FIELDS", "PATH", "TYPES", "looks_like", "translate"]
+__all__ = ["PATH", "TYPES", "looks_like", "translate"]
 
 PATH = re.compile(r"(^|/)segment-logs/")
 
 TYPES = frozenset({"track", "identify", "page", "screen", "group", "alias"})
-
-CALL_FIELDS = (
-    "messageId",
-    "type",
-    "event",
-    "name",
-    "userId",
-    "anonymousId",
-    "previousId",
-    "groupId",
-    "timestamp",
-    "originalTimestamp",
-    "sentAt",
-    "receivedAt",
-    "properties",
-    "traits",
-    "context",
-    "integrations",
-)
 
 
 def looks_like(row: Any) -> bool:
@@ -45,8 +26,4 @@ def translate(row: Any) -> dict[str, Any]:
     type_ = row.get("type")
     if not isinstance(type_, str) or type_ not in TYPES:
         raise Untranslatable("type is not one of the six calls")
-    call = {field: row[field] for field in CALL_FIELDS if row.get(field) is not None}
-    channel = row.get("channel")
-    if channel is not None and isinstance(call.get("context", {}), dict):
-        call["context"] = {"channel": channel, **call.get("context", {})}
-    return call
+    return {field: value for field, value in row.items() if value is not None}
