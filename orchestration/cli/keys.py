@@ -81,11 +81,12 @@ def create(
         UnknownEvents, typer.Option(help="What becomes of events without a contract.")
     ] = "allow",
     naming: Annotated[
-        Naming, typer.Option(help="What becomes of names against the convention.")
+        Naming, typer.Option(help="List names against the convention, or refuse them.")
     ] = "normalise",
     convention: Annotated[
-        Convention, typer.Option(help="How names are written.")
-    ] = "snake_case",
+        Convention | None,
+        typer.Option(help="How names must be sent; with reject, default snake_case."),
+    ] = None,
     object_action: Annotated[
         bool,
         typer.Option("--object-action", help="Names are an object and an action."),
