@@ -70,6 +70,7 @@ class IdentifierRules:
         self._system: list[tuple[str, str, Rule]] = []  # `$` fields
         self._traits: list[tuple[str, str, Rule]] = []  # of the person
         self._context: dict[str, list[tuple[tuple[str, ...], str, Rule]]] = {}
+        self.strong = frozenset(r["kind"] for r in rows if r["class"] == "strong")
         for row in rows:
             for path in row["read_from"].split("|"):
                 self._add(path.strip(), row["kind"], _NORMALISE[row["normalisation"]])

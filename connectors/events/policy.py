@@ -39,6 +39,5 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     types: frozenset[str] | None = None
     events: frozenset[str] | None = None
     max_event_bytes: int = 1 << 20  # as JSON text
-    # The category that permits a fingerprint of those without any id; None: no
-    # fingerprints.
+    # The category that permits fingerprints; None: no fingerprints.
     fingerprint: str | None = None

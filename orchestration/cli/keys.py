@@ -98,7 +98,8 @@ def create(
         str | None,
         typer.Option(
             metavar="CATEGORY",
-            help="Recognise those without any id who granted this consent category.",
+            help="Recognize visitors without identifiers who granted this consent "
+            "category, until they identify.",
         ),
     ] = None,
     json: Json = False,
@@ -139,6 +140,11 @@ def create(
         said.print(
             f"A value of {len(value)} characters can be guessed, or found from "
             "control.db by trying; a key made here cannot."
+        )
+    if fingerprint is not None and kind == "server":
+        said.print(
+            "A server's requests come from the server's address: all people it sends "
+            "events for would share one fingerprint. Use --kind browser for pages."
         )
     _show(key, text, json)
 
