@@ -27,6 +27,7 @@ from connectors.events.decode import Undecodable, decode_item
 from connectors.events.fingerprint import wanted
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.naming import as_text, event_name
+from connectors.events.placeholders import Placeholders
 from connectors.events.policy import Policy
 from connectors.events.shapes import Unusable, items, to_call
 from connectors.events.verdicts import Note, Rules, Stated, Verdict
@@ -101,6 +102,7 @@ class Origin:
     gpc: bool = False  # the request said `Sec-GPC: 1`
     # A replay: when the items first arrived, by which a client's clock is corrected.
     first_received_at: int | None = None
+    # Makes the fingerprint of whoever sent a request. Without one nobody gets any.
     fingerprint: Callable[[], str] | None = None
 
 
@@ -154,10 +156,15 @@ class Admission:
     """
 
     def __init__(
-        self, identifiers: IdentifierRules, rules: Rules | None = None
+        self,
+        identifiers: IdentifierRules,
+        rules: Rules | None = None,
+        placeholders: Placeholders | None = None,
     ) -> None:
         rules = rules or _NoRules()
         self._identifiers_of = identifiers.of
+        self._strong = identifiers.strong
+        self._placeholders = placeholders or Placeholders()
         self._concerns = rules.concerns
         self._keeps = rules.keeps
         self._judge = rules.judge
@@ -258,7 +265,9 @@ class Admission:
             is_named = _is_text(message_id) or origin.seed is not None
             if is_plain and has_identity and is_named:
                 source = origin.source
-                if not self._concerns(policy, source, kind, text):
+                if not self._concerns(policy, source, kind, text) and (
+                    origin.fingerprint is None or kind != "identify"
+                ):
                     return None  # by far the most
                 if kind == "track":
                     about = get("properties"), get("context")
@@ -268,27 +277,37 @@ class Admission:
             event = _event(call, origin)
         except Unusable as error:
             return Note(disposition="rejected", reason=error.reason)
+        make = origin.fingerprint
+        if make is not None and not wanted(policy, event.consent, origin.gpc):
+            make = None
+        if not has_identity and make is None and not self._identifiers_of(event):
+            return Note(disposition="rejected", reason="missing_identity")
         before = _changeable(event)
         listed = len(event.violations)
         verdict: Verdict | None = None
-        if not has_identity and not self._identifiers_of(event):
-            if origin.fingerprint is None or not wanted(
-                policy, event.consent, origin.gpc
-            ):
-                return Note(disposition="rejected", reason="missing_identity")
-            context = event.context if type(event.context) is dict else {}
-            event.context = {**context, "fingerprint": origin.fingerprint()}
         if self._concerns(policy, origin.source, event.type, event.event_text):
             verdict = self._judge(event, policy, gpc=origin.gpc, applied=applied)
         after = _changeable(event)
         is_changed = not all(map(is_, before, after))
-        if verdict is None and is_changed and not self._is_identified(event):
+        # By what the rules have left: they may have taken away who it is.
+        fingerprint = (
+            make() if make is not None and self._wants_fingerprint(event) else None
+        )
+        if (
+            verdict is None
+            and fingerprint is None
+            and (is_changed or make is not None)
+            and not self._is_identified(event)
+        ):
             verdict = Verdict("rejected", "missing_identity")
         if verdict is not None:
-            return self._noted(item, verdict, origin, (line, index))
+            note = self._noted(item, verdict, origin, (line, index))
+            note.fingerprint = fingerprint if note.is_kept else None
+            return note
         note = Note(
             contract_version=event.contract_version,
             violations=event.violations[listed:],
+            fingerprint=fingerprint,
         )
         if is_changed:
             note.changed = {
@@ -305,6 +324,25 @@ class Admission:
         has_first = bool(self._first_id) and _is_text(event.user_id)
         has_second = bool(self._second_id) and _is_text(event.anonymous_id)
         return has_first or has_second or bool(self._identifiers_of(event))
+
+    def _wants_fingerprint(self, event: Event) -> bool:
+        """Whether an event is to get the fingerprint of whoever sent it.
+
+        That is one without any identifier, and the identify of a person, to whom what
+        was seen without identifiers belongs. Never beside a cookie alone: the cookies
+        of people behind one address would be one person's.
+        """
+        context = event.context or {}
+        if type(context) is not dict or as_text(context.get("fingerprint")):
+            return False  # what was sent stays
+        carried = self._identifiers_of(event)
+        return not carried or (
+            event.type == "identify"
+            and any(
+                identifier.kind in self._strong and identifier not in self._placeholders
+                for identifier in carried
+            )
+        )
 
     def _noted(
         self, item: Any, verdict: Verdict, origin: Origin, place: tuple[int, int]
@@ -385,7 +423,7 @@ class Admission:
                 note.disposition,
                 note.reason,
                 name,
-                _encode(item).decode() if note.is_kept else None,
+                _payload(item, note) if note.is_kept else None,
                 note.replay_of,
             )
         )
@@ -394,10 +432,12 @@ class Admission:
         """The event as the rules left it; what tells it from others stays."""
         event.contract_version = note.contract_version
         event.violations = event.violations + note.violations
-        if not note.changed:
+        if not note.changed and note.fingerprint is None:
             return texts
         for name, value in note.changed.items():
             setattr(event, name, value)
+        if note.fingerprint is not None:
+            event.context = _stamped(event.context, note.fingerprint)
         event.identifiers = self._identifiers_of(event)
         return _texts(event)
 
@@ -455,6 +495,19 @@ def given_id(item: Any) -> str | None:
         with suppress(Unusable):
             found = as_text(to_call(item).get("messageId"))
     return found
+
+
+def _stamped(context: Any, fingerprint: str) -> dict[str, Any]:
+    known = context if type(context) is dict else {}
+    return {**known, "fingerprint": fingerprint}
+
+
+def _payload(item: Any, note: Note) -> str:
+    """An item that is kept aside, with the fingerprint that a replay knows it by."""
+    if note.fingerprint is not None:
+        context = _stamped(item.get("context"), note.fingerprint)
+        item = {**item, "context": context}
+    return _encode(item).decode()
 
 
 def _given_name(item: Any) -> str | None:

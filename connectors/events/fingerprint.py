@@ -1,5 +1,8 @@
 """A weak identifier for those who send none, made of what their request shows.
 
+An event without identifiers gets it, and so does the identify of a person, to whom the
+history without identifiers then belongs.
+
     keyed hash of (scope, IP address, user agent, accepted languages)
 
 The key is a random salt of the UTC day, shared by all processes through `control.db`.
@@ -79,7 +82,7 @@ class Fingerprints:
 
 
 def wanted(policy: Policy, statement: Mapping[str, bool] | None, gpc: bool) -> bool:
-    """Whether someone without any identifier may be given a fingerprint.
+    """Whether whoever sent an event may be given a fingerprint.
 
     Only where the source's category for it is granted: by the statement, or where
     there is none by a key that takes silence for consent. A browser that sends

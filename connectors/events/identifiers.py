@@ -95,6 +95,7 @@ class IdentifierRules:
         self._traits: list[_Place] = []  # of the person
         self._context_traits: list[_Place] = []
         self._context: dict[str, list[tuple[tuple[str, ...], _Place]]] = {}
+        self.strong = frozenset(r["kind"] for r in rows if r["class"] == "strong")
         for row in rows:
             rule = _NORMALISE[row["normalisation"]]
             for rank, path in enumerate(row["read_from"].split("|")):

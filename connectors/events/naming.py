@@ -52,9 +52,10 @@ def event_name(text: str) -> str:
 
 
 def in_convention(name: str, convention: Convention) -> str:
-    """A name in snake_case as the convention writes it; a system name (`$…`) as it is.
+    """A name in snake_case as a sender that keeps to the convention writes it.
 
-    There is one way to write a name: `HttpRequest`, not `HTTPRequest`.
+    A system name (`$…`) stays as it is. There is one way to write a name:
+    `HttpRequest`, not `HTTPRequest`.
     """
     if convention == "snake_case" or name[:1] == "$":
         return name

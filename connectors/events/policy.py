@@ -16,9 +16,10 @@ UnknownEvents = Literal["allow", "flag", "quarantine"]
 """What becomes of an event that has no contract."""
 
 Naming = Literal["normalise", "reject"]
-"""A name that is not as the convention says is rewritten, or the event is refused."""
+"""Whether an event named against the convention is listed so, or refused."""
 
 Convention = Literal["snake_case", "camelCase", "TitleCase"]
+"""How names must be sent; whatever is asked, `event` is in snake_case."""
 
 NoConsent = Literal["assume_true", "assume_false", "require"]
 """How an event without a consent statement is read: as if all categories were granted,
@@ -30,13 +31,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     unknown_events: UnknownEvents = "allow"
     naming: Naming = "normalise"
-    convention: Convention = "snake_case"
+    # None: no name is listed; with `reject`, snake_case.
+    convention: Convention | None = None
     object_action: bool = False  # names are an object and what was done with it
     no_consent: NoConsent = "assume_true"
     # None: all. Types are the six of `canonical.TYPES`, events are names in snake_case.
     types: frozenset[str] | None = None
     events: frozenset[str] | None = None
     max_event_bytes: int = 1 << 20  # as JSON text
-    # The category that permits a fingerprint of those without any id; None: no
-    # fingerprints.
+    # The category that permits fingerprints; None: no fingerprints.
     fingerprint: str | None = None

@@ -183,14 +183,11 @@ class Rulebook:
             kind = self._kind(policy, event.source, event.type, text)
         if kind.concern == 0:
             return None
-        verdict = kind.verdict
-        if verdict is None:
-            if kind.violations:
-                event.violations = [*event.violations, *kind.violations]
-            verdict = self._judged(event, policy, kind.course, gpc, applied)
-        if policy.convention != "snake_case" and event.event is not None:
-            event.event = in_convention(event.event, policy.convention)
-        return verdict
+        if kind.verdict is not None:
+            return kind.verdict
+        if kind.violations:
+            event.violations = [*event.violations, *kind.violations]
+        return self._judged(event, policy, kind.course, gpc, applied)
 
     def _judged(
         self,
@@ -260,19 +257,14 @@ class Rulebook:
         course = self._course(source, "track" if is_track else type, name)
         verdict = _permission(policy, type if type in TYPES else "track", name)
         violations: tuple[str, ...] = ()
-        is_renamed = False
         if verdict is None and text and name and name[:1] != "$":
-            fault = _naming_fault(policy, text, name)
-            is_renamed = in_convention(name, policy.convention) != name
-            if policy.naming == "reject" and fault:
-                verdict = Verdict("rejected", fault)
-            elif fault == _NO_OBJECT_ACTION:
-                violations = (fault,)
+            violations = _naming_faults(policy, text, name)
+            if violations and policy.naming == "reject":
+                verdict = Verdict("rejected", violations[0])
         concern = course.concern
         if not concern and (
             verdict is not None
             or violations
-            or is_renamed
             or (policy.no_consent == "require" and name != ALWAYS_KEPT)
             or (is_track and policy.unknown_events != "allow")
         ):
@@ -282,7 +274,6 @@ class Rulebook:
             or course.after
             or verdict is not None
             or violations
-            or is_renamed
             or policy.no_consent == "require"
         )
         versions = course.contracts if is_contract_all else None
@@ -325,9 +316,6 @@ class Rulebook:
         return found
 
 
-_NO_OBJECT_ACTION = "event_name_not_object_action"
-
-
 def _permission(policy: Policy, type: str, name: str | None) -> Verdict | None:
     """Why the key may not send such events. A named event implies its type."""
     if type == "track" and policy.events is not None:
@@ -338,12 +326,17 @@ def _permission(policy: Policy, type: str, name: str | None) -> Verdict | None:
     return None
 
 
-def _naming_fault(policy: Policy, text: str, name: str) -> str | None:
-    if policy.naming == "reject" and text != in_convention(name, policy.convention):
-        return f"event_name_not_{policy.convention}"
+def _naming_faults(policy: Policy, text: str, name: str) -> tuple[str, ...]:
+    """What the key's conventions find wrong with a name, sent as `text`."""
+    faults = []
+    convention = policy.convention
+    if convention is None and policy.naming == "reject":
+        convention = "snake_case"
+    if convention is not None and text != in_convention(name, convention):
+        faults.append(f"event_name_not_{convention}")
     if policy.object_action and not is_object_action(name):
-        return _NO_OBJECT_ACTION
-    return None
+        faults.append("event_name_not_object_action")
+    return tuple(faults)
 
 
 def _consent(

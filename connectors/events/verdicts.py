@@ -73,6 +73,7 @@ class Note(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     contract_version: int | None = None
     violations: list[str] = []
     stated: Stated | None = None
+    fingerprint: str | None = None  # given at the door to an item that is kept
     replay_of: str | None = None
 
     @property

@@ -126,7 +126,8 @@
         ") %}
     {% endif %}
 
-    {#- Hub rule: too many user_ids on one value, or too many cookies. -#}
+    {#- Hub rule: too many user_ids on one value, or too many cookies. Fingerprints do
+        not count: whoever identifies gets a new one every day. -#}
     {% do scratch('hubs', "
         with sides as (
             select left_type as identifier_type, left_value as identifier_value,
@@ -145,7 +146,9 @@
                 identifier_type,
                 identifier_value,
                 count(*) filter (where others.priority = 1) as count_stronger,
-                count(*) filter (where others.class = 'weak') as count_weaker
+                count(*) filter (
+                    where others.class = 'weak' and others.kind <> 'fingerprint'
+                ) as count_weaker
             from sides
             inner join " ~ types ~ " as others on sides.other_type = others.kind
             where identifier_type in (

@@ -81,11 +81,12 @@ def create(
         UnknownEvents, typer.Option(help="What becomes of events without a contract.")
     ] = "allow",
     naming: Annotated[
-        Naming, typer.Option(help="What becomes of names against the convention.")
+        Naming, typer.Option(help="List names against the convention, or refuse them.")
     ] = "normalise",
     convention: Annotated[
-        Convention, typer.Option(help="How names are written.")
-    ] = "snake_case",
+        Convention | None,
+        typer.Option(help="How names must be sent; with reject, default snake_case."),
+    ] = None,
     object_action: Annotated[
         bool,
         typer.Option("--object-action", help="Names are an object and an action."),
@@ -97,7 +98,8 @@ def create(
         str | None,
         typer.Option(
             metavar="CATEGORY",
-            help="Recognise those without any id who granted this consent category.",
+            help="Recognize visitors without identifiers who granted this consent "
+            "category, until they identify.",
         ),
     ] = None,
     json: Json = False,
@@ -138,6 +140,11 @@ def create(
         said.print(
             f"A value of {len(value)} characters can be guessed, or found from "
             "control.db by trying; a key made here cannot."
+        )
+    if fingerprint is not None and kind == "server":
+        said.print(
+            "A server's requests come from the server's address: all people it sends "
+            "events for would share one fingerprint. Use --kind browser for pages."
         )
     _show(key, text, json)
 

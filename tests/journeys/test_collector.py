@@ -293,6 +293,68 @@ def test_a_visitor_without_an_id_gets_a_fingerprint_when_agreed(site: Site) -> N
     assert kind == "fingerprint" and len(value) == 32
 
 
+def test_what_was_quarantined_is_replayed_with_the_fingerprint_it_had(
+    site: Site,
+) -> None:
+    site.write("events/contracts/plan_changed.yml", CONTRACT)
+    site.write("events/transformations/enrich.py", "def add(event):\n    1 / 0\n")
+    site.write(
+        "events/transformations/010_enrich.yml",
+        "match: {type: identify}\ndo: [call: {module: enrich, function: add}]\n",
+    )
+    make_key(site.home, "F" * 30, name="blog", policy=Policy(fingerprint="analytics"))
+    head = {"X-Write-Key": "F" * 30, "User-Agent": "TestBrowser/1"}
+    view = plan_changed("view", {"plan_type": "gold"})
+    del view["userId"]
+    identify = {"type": "identify", "userId": "u1", "messageId": "is-u1"}
+    with site.collecting() as collector:
+        for call in (view, identify):
+            collector.post("/v1/batch", {"batch": [call]}, headers=head)
+    site.loomline("land")
+    assert balance(site.home) == {"quarantined": 2}
+    site.write("events/contracts/plan_changed.yml", CONTRACT.replace("free", "gold"))
+    site.write(
+        "events/transformations/enrich.py", "def add(event):\n    return event\n"
+    )
+    assert site.loomline("quarantine", "replay", "--all")["dispositions"] == {
+        "admitted": 2
+    }
+    carried = {
+        event["message_id"]: {i["kind"]: i["value"] for i in event["identifiers"]}
+        for event in landed(site.home, "events")
+    }
+    (fingerprint,) = carried["view"].values()
+    assert carried == {
+        "view": {"fingerprint": fingerprint},
+        "is-u1": {"user_id": "u1", "fingerprint": fingerprint},
+    }
+
+
+def test_a_webhook_shows_the_address_of_another_system_and_nobodys_fingerprint(
+    site: Site,
+) -> None:
+    site.write(
+        "sources/webhooks/blog.yml",
+        "signature: {scheme: none}\ntype: identify\nuser_id: $.customer\n",
+    )
+    site.write(
+        "sources/forms/join.yml",
+        "type: identify\nwrite_source: blog\nfields: {email: traits.email}\n",
+    )
+    make_key(site.home, "F" * 30, name="blog", policy=Policy(fingerprint="analytics"))
+    with site.collecting() as collector:
+        collector.post("/v1/webhooks/blog", {"customer": "u1"})
+        collector.post("/v1/webhooks/blog", {})
+        form = {"email": "ana@shop.example"}
+        httpx.post(f"{collector.url}/v1/forms/join", data=form)
+    assert balance(site.home) == {"admitted": 2, "rejected": 1}
+    assert sorted(
+        (event["path"], identifier["kind"])
+        for event in landed(site.home, "events")
+        for identifier in event["identifiers"]
+    ) == [("form", "email"), ("form", "fingerprint"), ("webhook", "user_id")]
+
+
 def test_a_global_privacy_signal_is_a_statement(site: Site) -> None:
     with site.collecting() as collector:
         call = {"type": "track", "event": "e", "userId": "u", "messageId": "m"}

@@ -79,6 +79,15 @@ def test_standard_output_is_the_key_alone(checkout: Checkout) -> None:
     assert [*json.loads(checkout.loomline("keys", "list", "--json"))] == ["keys"]
 
 
+def test_a_server_key_that_asks_for_fingerprints_is_warned_about(
+    checkout: Checkout,
+) -> None:
+    for kind, is_told in (("server", True), ("browser", False)):
+        options = f"--name {kind} --kind {kind} --fingerprint analytics"
+        command = [str(checkout.bin / "loomline"), "keys", "create", *options.split()]
+        assert ("share one fingerprint" in checkout.run(command).stderr) is is_told
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

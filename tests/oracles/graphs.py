@@ -217,8 +217,9 @@ class _Scenarios:
     def crowded_mailbox(self) -> list[Carried]:
         email = self._one("email")
         count = COOKIE_LIMIT + self._rng.randint(-1, 2)
-        cookies = [("anonymous_id", f"crowd-{n}") for n in range(count)]
-        return [(email, cookie) for cookie in cookies]
+        weak = [("anonymous_id", f"crowd-{n}") for n in range(count)]
+        weak += [("fingerprint", f"crowd-{n}") for n in range(3)]  # do not count
+        return [(email, value) for value in weak]
 
     def _chain(self, kinds: Iterable[str]) -> list[Carried]:
         return list(pairwise(self._some(*kinds)))

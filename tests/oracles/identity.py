@@ -241,7 +241,10 @@ def resolve(
     def is_hub(node: Identifier) -> bool:
         kind = kinds[node[0]]
         count_user_ids = sum(priority(other) == 1 for other in neighbours[node])
-        count_weak = sum(not is_strong(other) for other in neighbours[node])
+        count_weak = sum(
+            not is_strong(other) and other[0] != "fingerprint"
+            for other in neighbours[node]
+        )
         return _over(count_user_ids, kind.max_stronger_links) or _over(
             count_weak, kind.max_weaker_links
         )

@@ -1,19 +1,33 @@
 """Fingerprints: the same within a day, linked to nobody after it, never unasked."""
 
+import json
 import multiprocessing
 import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.canonical import Event
 from connectors.events.fingerprint import PERIOD_S, Fingerprints, wanted
+from connectors.events.identifiers import IdentifierRules
+from connectors.events.placeholders import Placeholders
 from connectors.events.policy import NoConsent, Policy
+from connectors.events.rulebook import Rulebook
+from connectors.events.verdicts import Note
 from connectors.landing.home import Home
+from tests.unit.rule_files import Rules, rules
 
+__all__ = ["rules"]
+
+PROJECT = Path(__file__).parents[2]
+IDENTIFIERS = IdentifierRules.load(PROJECT)
+PLACEHOLDERS = Placeholders.load(PROJECT)
 MIDNIGHT = 20_500 * PERIOD_S
 SHOWN = ("web", "203.0.113.9", "Mozilla/5.0", "de-AT,de;q=0.9")
 
@@ -147,3 +161,166 @@ def test_a_fingerprint_is_wanted_only_where_its_category_is_granted(
 ) -> None:
     policy = Policy(fingerprint=category, no_consent=no_consent)
     assert wanted(policy, statement, gpc) is is_wanted
+
+
+# Who gets one
+
+ASKING = Policy(fingerprint="analytics")
+
+
+Sent = tuple[Any, Note | None]
+
+
+def live(policy: Policy = ASKING, *, gpc: bool = False) -> Origin:
+    """A request that shows the fingerprint `f1`."""
+    return Origin(
+        *("web", "web", "http", "segment-1", 1_776_165_218_000_000),
+        keeps_received_at=False,
+        policy=policy,
+        gpc=gpc,
+        fingerprint=lambda: "f1",
+    )
+
+
+def taken(
+    item: dict[str, Any], origin: Origin | None = None, book: Rulebook | None = None
+) -> Admitted:
+    """Judged at the door, and landed by another process."""
+    origin = origin or live()
+    out = Admitted()
+    item = {"messageId": "m", **item}
+    note = Admission(IDENTIFIERS, book, PLACEHOLDERS).judge(item, origin)
+    sent = msgspec.json.decode(msgspec.json.encode((item, note)), type=Sent)
+    Admission(IDENTIFIERS).keep(*sent, origin, out)
+    return out
+
+
+def carried(out: Admitted) -> set[tuple[str, str]]:
+    """The identifiers of the one event that was admitted."""
+    ((*values,),) = out.events
+    row = dict(zip(Event.__struct_fields__, values, strict=True))
+    found = {(kind, value) for kind, value, _ in row["identifiers"]}
+    stored = json.loads(row["context"] or "{}").get("fingerprint")
+    assert ("fingerprint", stored) in found or stored is None
+    return found
+
+
+def is_stamped(item: dict[str, Any], origin: Origin | None = None) -> bool:
+    return ("fingerprint", "f1") in carried(taken(item, origin))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "track", "event": "Seen"},
+        {"type": "page", "name": "Home", "context": {"locale": "de-AT"}},
+        {"type": "page", "context": []},  # how PHP writes an empty object
+        {"type": "identify", "traits": {"plan": "free"}},
+        {"type": "track", "event": "Seen", "userId": "", "anonymousId": None},
+    ],
+)
+def test_an_event_without_identifiers_is_recognized_by_its_fingerprint(
+    item: dict[str, Any],
+) -> None:
+    assert carried(taken(item)) == {("fingerprint", "f1")}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "identify", "userId": "u1"},
+        {"type": "identify", "userId": "u1", "anonymousId": "c1"},
+        {"type": "identify", "userId": 7},
+        {"type": "identify", "traits": {"email": "jane@acme.com"}},
+        {"type": "identify", "anonymousId": "c1", "traits": {"phone": "+4930901820"}},
+        {"type": "identify", "context": {"externalIds": [{"id": "1", "type": "crm"}]}},
+        {"event": "$identify", "distinct_id": "c1", "properties": {"$user_id": "u1"}},
+        {"event": "$identify", "distinct_id": "c1", "properties": {"$email": "j@a.co"}},
+        {
+            "event": "$identify",
+            "distinct_id": "u1",
+            "properties": {"$anon_distinct_id": "c1"},
+        },
+    ],
+)
+def test_the_identify_of_a_person_carries_the_fingerprint(item: dict[str, Any]) -> None:
+    assert is_stamped(item)
+    assert not is_stamped(item, live(Policy()))
+    assert not is_stamped(item, live(Policy(fingerprint="advertising"), gpc=True))
+    refused = {"consent": {"categoryPreferences": {"analytics": False}}}
+    context = {**item.get("context", {}), **refused}
+    assert not is_stamped({**item, "context": context})
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "identify", "anonymousId": "c1", "traits": {"plan": "free"}},
+        {"type": "identify", "context": {"device": {"id": "d1"}}},
+        {"type": "identify", "userId": "null", "anonymousId": "c1"},
+        {"type": "identify", "userId": "Anonymous", "anonymousId": "c1"},
+        {"type": "identify", "distinctId": "d1"},
+        {"type": "track", "event": "Seen", "userId": "u1"},
+        {"type": "track", "event": "Seen", "anonymousId": "c1"},
+        {"type": "page", "userId": "u1", "anonymousId": "c1"},
+        {"type": "group", "userId": "u1", "groupId": "acme"},
+        {"type": "alias", "userId": "u1", "previousId": "c1"},
+        {"event": "Seen", "distinct_id": "c1", "properties": {"$device_id": "c1"}},
+    ],
+)
+def test_no_fingerprint_stands_beside_a_mere_cookie_or_on_what_a_person_does(
+    item: dict[str, Any],
+) -> None:
+    assert not is_stamped(item)
+
+
+def test_a_fingerprint_that_the_sender_made_stays_as_it_was_sent() -> None:
+    view = {"type": "track", "event": "Seen", "context": {"fingerprint": "own"}}
+    identify = {"type": "identify", "userId": "u1", "context": {"fingerprint": "own"}}
+    for origin in (live(), live(Policy())):
+        assert carried(taken(view, origin)) == {("fingerprint", "own")}
+        assert carried(taken(identify, origin)) == {
+            ("fingerprint", "own"),
+            ("user_id", "u1"),
+        }
+    assert is_stamped({**identify, "context": {"fingerprint": None}})
+
+
+def test_a_transformation_that_takes_the_person_away_leaves_no_fingerprint(
+    rules: Rules,
+) -> None:
+    rules.transformation("match: {type: identify}\ndo: [remove: [user_id]]\n")
+    identify = {"type": "identify", "userId": "u1", "anonymousId": "c1"}
+    out = taken(identify, book=rules.load())
+    assert carried(out) == {("anonymous_id", "c1")}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "track", "event": "Seen"},
+        {"type": "track", "event": "Seen", "context": {"locale": "de"}},
+        {"event": "Seen", "uuid": "p1", "properties": {"$lib": "web"}},
+        {"event": "Seen", "uuid": "p1", "properties": {}, "context": "no object"},
+    ],
+)
+def test_a_view_that_was_quarantined_is_replayed_with_its_fingerprint(
+    item: dict[str, Any],
+) -> None:
+    strict = Policy(fingerprint="analytics", unknown_events="quarantine")
+    (row,) = taken(item, live(strict), Rulebook()).dispositions
+    assert row.disposition == "quarantined"
+    payload = json.loads(row.payload or "")
+    nobody = live(Policy())  # a replay has no request to look at
+    again = Admitted()
+    Admission(IDENTIFIERS).admit(payload, nobody, again)
+    assert carried(again) == {("fingerprint", "f1")}
+
+
+def test_what_may_not_be_kept_leaves_no_fingerprint(rules: Rules) -> None:
+    rules.contract("event: seen\nconsent: [advertising]\nschema: {}\n")
+    agreed = {"consent": {"categoryPreferences": {"analytics": True}}}
+    view = {"type": "track", "event": "Seen", "messageId": "m", "context": agreed}
+    note = Admission(IDENTIFIERS, rules.load()).judge(view, live())
+    assert note is not None and note.disposition == "consent_filtered"
+    assert b"f1" not in msgspec.json.encode(note)

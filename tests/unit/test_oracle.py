@@ -157,6 +157,11 @@ def test_hubs_are_counted_before_any_edge_is_lost() -> None:
     assert {rule for rule, _, _ in refusals(result)} == {"hub"}
 
 
+def test_who_identifies_every_day_with_a_new_fingerprint_is_no_crowd() -> None:
+    days = [f"e:1 f:{n}" for n in range(200)]
+    assert len(people(resolve(events_of("u:1 e:1", *days)))) == 1
+
+
 @pytest.mark.parametrize(("cookies", "profiles"), [(100, 1), (101, 102)])
 def test_an_email_holds_100_cookies(cookies: int, profiles: int) -> None:
     result = resolve(events_of(*(f"e:1 a:{n}" for n in range(cookies))))

@@ -57,22 +57,28 @@ def test_a_key_may_send_what_it_is_allowed_to(
 
 
 @pytest.mark.parametrize(
-    ("convention", "sent", "kept"),
+    ("convention", "sent", "name", "is_flagged"),
     [
-        ("snake_case", "Order Completed", "order_completed"),
-        ("camelCase", "Order Completed", "orderCompleted"),
-        ("camelCase", "signup", "signup"),
-        ("TitleCase", "order_completed", "OrderCompleted"),
-        ("TitleCase", "$pageview", "$pageview"),
-        ("TitleCase", None, None),
+        (None, "Order Completed", "order_completed", False),
+        ("snake_case", "order_completed", "order_completed", False),
+        ("snake_case", "Order Completed", "order_completed", True),
+        ("camelCase", "orderCompleted", "order_completed", False),
+        ("camelCase", "Order Completed", "order_completed", True),
+        ("camelCase", "order_completed", "order_completed", True),
+        ("camelCase", "signup", "signup", False),
+        ("TitleCase", "OrderCompleted", "order_completed", False),
+        ("TitleCase", "orderCompleted", "order_completed", True),
+        ("TitleCase", "$pageview", "$pageview", False),
+        ("TitleCase", None, None, False),
     ],
 )
-def test_names_are_written_as_the_key_says(
-    convention: Any, sent: str | None, kept: str | None
+def test_one_event_has_one_name_and_a_key_lists_how_it_should_have_been_sent(
+    convention: Any, sent: str | None, name: str | None, is_flagged: bool
 ) -> None:
     given = event(sent)
     assert judged(RULES, given, Policy(convention=convention)) is None
-    assert (given.event, given.event_text) == (kept, sent)
+    assert (given.event, given.event_text) == (name, sent)
+    assert given.violations == [f"event_name_not_{convention}"] * is_flagged
 
 
 @pytest.mark.parametrize(
@@ -103,6 +109,12 @@ def test_a_name_that_is_no_object_and_action_is_listed_or_refused() -> None:
     given = event("Signup")
     assert judged(RULES, given, Policy(object_action=True)) is None
     assert given.violations == ["event_name_not_object_action"]
+    given, both = event("Signup"), Policy(object_action=True, convention="camelCase")
+    assert judged(RULES, given, both) is None
+    assert given.violations == [
+        "event_name_not_camelCase",
+        "event_name_not_object_action",
+    ]
     policy = Policy(object_action=True, naming="reject")
     verdict = judged(RULES, event("signup"), policy)
     assert verdict == ("rejected", "event_name_not_object_action")
@@ -122,7 +134,7 @@ def test_rules_match_snake_case_whatever_the_convention(
     given = event("Plan Changed")
     assert judged(rules.load(), given, Policy(convention=convention)) is None
     assert given.contract_version == 1
-    assert given.event in ("planChanged", "PlanChanged")
+    assert given.event == "plan_changed"
 
 
 # Order
@@ -176,6 +188,7 @@ def test_nothing_concerns_a_project_without_rules() -> None:
         (Policy(naming="reject"), "Other Thing", Concern.QUICK),
         (Policy(naming="reject"), "other", Concern.NONE),
         (Policy(convention="TitleCase"), "other", Concern.QUICK),
+        (Policy(convention="TitleCase"), "Other", Concern.NONE),
         (Policy(convention="TitleCase"), "$other", Concern.NONE),
         (Policy(object_action=True), "other", Concern.QUICK),
         (Policy(object_action=True), "other_done", Concern.NONE),

@@ -228,6 +228,12 @@ STORIES: dict[str, list[list[OracleEvent]]] = {
         [seen(-5, "m3", user("u3"), cookie("c"))],
         [seen(-6, "m2", user("u2"))],
     ],
+    "who identifies every day with a new fingerprint is no crowd of cookies": [
+        [seen(n, f"m{n}", BOX, ("fingerprint", f"f{n}")) for n in range(99)]
+        + [seen(200, "c0", BOX, cookie("c0")), seen(201, "u", user("u"), BOX)],
+        [seen(n, f"m{n}", BOX, ("fingerprint", f"f{n}")) for n in range(99, 110)],
+        [seen(300 + n, f"c{n}", BOX, cookie(f"c{n}")) for n in range(1, 101)],
+    ],
     "a chain of contacts is cut where a person would hold too many": [
         [seen(n, f"m{n}", *pair, cookie(f"c{n}")) for n, pair in part]
         for part in (

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from connectors.events.policy import Policy
 from connectors.landing.home import Home
+from connectors.landing.inbox import land_inbox
 from orchestration.models import Models
 from orchestration.project import Project
+from tests.collecting import collecting, make_key
 from tests.oracles.identity import profile_id
 from tests.warehouse.conftest import IDENTITY, MakeWarehouse, Warehouse
 
@@ -28,6 +31,9 @@ AUDIENCES = {
             ],
             none_of=[trait('completed_onboarding', equals=true)],
         ) }}
+    """,
+    "aud_example_buyers": """
+        {{ audience(all_of=[event_count('order_completed', at_least=2)]) }}
     """,
     "aud_example_order": """
         {{ audience(all_of=[
@@ -462,3 +468,36 @@ def test_consent_is_the_most_restrictive_until_somebody_states_anew(
     warehouse.land([states(5, False, anonymousId="browser")], "app")
     warehouse.build(select=PEOPLE)
     assert granted() == {"browser": False, "u": False}
+
+
+# One event has one name
+
+
+def test_an_event_is_the_same_whichever_way_its_senders_write_it(
+    make_example: MakeWarehouse,
+) -> None:
+    warehouse = make_example()
+    home, project = warehouse.home, warehouse.models.project.path
+    app = make_key(home, "APP", name="app", policy=Policy(convention="camelCase"))
+    shop = make_key(home, "SHOP", name="shop")
+    with collecting(home) as collector:
+        for key, name in ((app, "orderCompleted"), (shop, "Order Completed")):
+            sent = {"userId": "u1", "messageId": name, "event": name}
+            head = {"Authorization": f"Bearer {key}"}
+            answer = collector.post("/v1/track?receipts=1", sent, headers=head)
+            assert answer.json()["events"][0]["status"] == "admitted"
+    land_inbox(home, project)
+    warehouse.build(
+        at=datetime.now(UTC) + timedelta(minutes=1),
+        select="+int_dispositions +schema_changes +stg_events +aud_example_buyers",
+    )
+    tables = "select distinct table_name from events.event_columns"
+    assert warehouse.rows(tables) == [("order_completed",)]
+    assert warehouse.rows(
+        "select source, event, event_text from events.order_completed order by source"
+    ) == [
+        ("app", "order_completed", "orderCompleted"),
+        ("shop", "order_completed", "Order Completed"),
+    ]
+    assert warehouse.rows("select violations from staging.events") == [(None,)] * 2
+    assert warehouse.count("audiences.aud_example_buyers") == 1

@@ -99,7 +99,10 @@ class Door:
         gpc: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> Taken:
-        """Judge the items of a body of `size_bytes`."""
+        """Judge the items of a body of `size_bytes`.
+
+        `fingerprint` makes that of whoever sent the request.
+        """
         record = Record(
             source=key.name,
             scope=key.scope,
@@ -117,7 +120,10 @@ class Door:
             keeps_received_at=False,
             policy=key.policy,
             gpc=gpc,
-            fingerprint=fingerprint if key.policy.fingerprint else None,
+            # What a webhook shows is the other system's address, not a person's.
+            fingerprint=(
+                fingerprint if key.policy.fingerprint and path != "webhook" else None
+            ),
         )
         judge, notes = self._judge, {}
         may_be_large = size_bytes > key.policy.max_event_bytes

@@ -34,6 +34,7 @@ from connectors.errors import ConfigError, LandingError
 from connectors.events.admission import Admission
 from connectors.events.fingerprint import Fingerprints
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.placeholders import Placeholders
 from connectors.events.rulebook import Rulebook
 from connectors.landing.home import Home
 from connectors.landing.manifest import sync_folder
@@ -84,6 +85,7 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class _Rules:
     identifiers: IdentifierRules
+    placeholders: Placeholders
     rulebook: Rulebook
     webhooks: InboundWebhooks
     forms: Forms
@@ -94,6 +96,7 @@ class _Rules:
         found: list[Any] = []
         for load in (
             IdentifierRules.load,
+            Placeholders.load,
             Rulebook.load,
             InboundWebhooks.load,
             Forms.load,
@@ -387,7 +390,7 @@ class _Worker:
         self._metrics = Metrics(shared)
         self._debugger = Debugger(shared)
         self._writer = SegmentWriter(segments_folder(home), self._committed)
-        admission = Admission(rules.identifiers, rules.rulebook)
+        admission = Admission(rules.identifiers, rules.rulebook, rules.placeholders)
         self._ingestion = Ingestion(
             door=Door(admission, rules.rulebook),
             keys=self._keys,

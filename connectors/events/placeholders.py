@@ -1,0 +1,70 @@
+"""Values that clients send in place of an identifier: `null`, `anonymous`, `0`.
+
+`seeds/blocked_identifiers.csv` lists them; the models read the same file, and leave
+such values out of identity.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from connectors.errors import ConfigError
+from connectors.events.canonical import Identifier
+
+__all__ = ["Placeholders"]
+
+_EVERY_KIND = "*"
+
+
+class Placeholders:
+    """The table of blocked identifiers, compiled; a container of identifiers."""
+
+    def __init__(self, rows: Iterable[Mapping[str, str]] = ()) -> None:
+        self._exact: set[tuple[str, str]] = set()
+        self._in_any_case: set[tuple[str, str]] = set()
+        self._patterns: list[tuple[str, re.Pattern[str]]] = []
+        for row in rows:
+            kind, value = row["kind"], row["value"]
+            match row["match"]:
+                case "exact":
+                    self._exact.add((kind, value))
+                case "casefold":
+                    self._in_any_case.add((kind, value.lower()))
+                case "regex":
+                    self._patterns.append((kind, re.compile(value)))
+                case other:
+                    raise KeyError(other)
+
+    @classmethod
+    def load(cls, project: Path) -> "Placeholders":
+        """Read `seeds/blocked_identifiers.csv` below the project folder.
+
+        Raises:
+            ConfigError: the file is missing or holds what cannot be matched.
+        """
+        path = project / "seeds" / "blocked_identifiers.csv"
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                return cls(csv.DictReader(file))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; restore the file.") from error
+        except KeyError as error:
+            raise ConfigError(
+                f"{path}: {error} is missing or not known; the columns are kind, value "
+                "and match, which is exact, casefold or regex."
+            ) from error
+        except re.error as error:
+            raise ConfigError(
+                f"{path}: {error.pattern!r} is no pattern ({error}); correct it."
+            ) from error
+
+    def __contains__(self, identifier: Identifier) -> bool:
+        value = identifier.value
+        kinds = (_EVERY_KIND, identifier.kind)
+        return any(
+            (kind, value) in self._exact or (kind, value.lower()) in self._in_any_case
+            for kind in kinds
+        ) or any(
+            kind in kinds and pattern.search(value) for kind, pattern in self._patterns
+        )
