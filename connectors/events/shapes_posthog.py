@@ -83,7 +83,7 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
     options = event.get("options")
     if type(options) is dict:
         for option, value in options.items():
-            key = _OPTIONS[option] if option in _OPTIONS else option
+            key = _OPTIONS.get(option) or option
             system.setdefault(key, value)
     elif options is not None:
         system["options"] = options
