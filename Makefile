@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # The first interpreter that is new enough and not too new.
-FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
-PYTHON ?= $(shell for each in python3.12 python3.11 python3; do \
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	if $$each -c '$(FITS)' >/dev/null 2>&1; then echo $$each; break; fi; done)
 
 # Nothing here tells anybody that it is used.
@@ -23,9 +23,9 @@ env: $(INSTALLED) ## install what requirements.lock names into .venv (uv or pip)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@if ! "$(PYTHON)" -c '$(FITS)' >/dev/null 2>&1; then \
-		echo "Loomline runs on Python 3.11 and 3.12; $(or $(PYTHON),python3) is" \
+		echo "Loomline runs on Python 3.11 to 3.13; $(or $(PYTHON),python3) is" \
 			"$$($(or $(PYTHON),python3) --version 2>&1 || true)." >&2; \
-		echo "Install one of them, or name it: make env PYTHON=/path/to/python3.12" >&2; \
+		echo "Install one of them, or name it: make env PYTHON=/path/to/python3.13" >&2; \
 		exit 1; \
 	fi
 	@rm -f $@
