@@ -94,13 +94,16 @@ class Origin:
     path: str
     segment: str  # the collector segment or file that carries them
     received_at: int  # microseconds since 1970, for items without their own
-    keeps_received_at: bool  # an import: the row's own arrival time counts
+    # An import: an arrival the row carries counts, and its times are not corrected by
+    # any other.
+    keeps_received_at: bool
     # Makes, with the line, the id of an event that has neither an id nor a time of its
     # own repeatable (a file: its hash). Without one such an id is random.
     seed: str | None = None
     policy: Policy = _DEFAULT
     gpc: bool = False  # the request said `Sec-GPC: 1`
-    # A replay: when the items first arrived, by which a client's clock is corrected.
+    # A replay: when the items first arrived. Their times are corrected as they were
+    # then; `received_at` is the replay's.
     first_received_at: int | None = None
     # Makes the fingerprint of whoever sent a request. Without one nobody gets any.
     fingerprint: Callable[[], str] | None = None
@@ -462,10 +465,17 @@ class Admission:
             get("timestamp") is None and get("originalTimestamp") is None
         ):
             event.violations.append("timestamp_unreadable")
-        # With an arrival time of its own the row has been through a collector, which
-        # has corrected `timestamp` already.
-        is_final = own is not None and timestamp is not None
         arrived = origin.first_received_at or received_at
+        carried = _carried_arrival(item) if origin.keeps_received_at else None
+        is_ahead = carried is not None and carried > arrived
+        if is_ahead:
+            event.violations.append("received_at_in_future")
+        # An imported row that carries its arrival has been through a collector, which
+        # has corrected `timestamp` already. One that carries none that can be right
+        # has nothing to correct its times by: the import's instant is not its own.
+        is_final = origin.keeps_received_at and (
+            timestamp is not None or carried is None or is_ahead
+        )
         time = correct(client, sent_at, arrived, is_final=is_final)
         if time.is_future:
             event.violations.append("timestamp_in_future")
@@ -516,8 +526,15 @@ def _given_name(item: Any) -> str | None:
 
 
 def _own_arrival(item: Any, origin: Origin) -> int | None:
-    """When an imported row says it arrived."""
-    if not origin.keeps_received_at or type(item) is not dict:
+    """When an imported row says it arrived, at the latest now."""
+    if not origin.keeps_received_at or origin.first_received_at is not None:
+        return None
+    carried = _carried_arrival(item)
+    return None if carried is None else min(carried, origin.received_at)
+
+
+def _carried_arrival(item: Any) -> int | None:
+    if type(item) is not dict:
         return None
     given = item.get("receivedAt")
     return instant(item.get("received_at") if given is None else given)

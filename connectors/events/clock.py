@@ -85,8 +85,8 @@ def correct(
     """The event's time, given what the client said and when the event arrived.
 
     The difference between sending and arriving is taken for the error of the client's
-    clock when it exceeds SKEW_LIMIT. `is_final` marks a time that a vendor's export has
-    corrected already: taken as it is.
+    clock when it exceeds SKEW_LIMIT. `is_final` marks a time that is taken as it is: a
+    vendor's export has corrected it already, or nothing says when it arrived.
     """
     if client is None:
         return Corrected(received_at, None, False)

@@ -28,12 +28,16 @@ from connectors.sources.files import Broken, Chunk, Unit, chunks, rows
 from connectors.sources.layouts import layouts
 
 __all__ = [
+    "IMPORTED",
     "Imported",
     "import_units",
     "load_name",
     "source_name",
     "without_collecting",
 ]
+
+IMPORTED = "file"
+"""The path of items that came in files."""
 
 COMMIT_INTERVAL_S = 0.5
 """Finished chunks wait this long for others before the manifest is rewritten."""
@@ -142,7 +146,7 @@ def _jobs(
         origin = Origin(
             source=source,
             scope=source,
-            path="file",
+            path=IMPORTED,
             segment=unit.label,
             received_at=time.time_ns() // 1000,
             keeps_received_at=True,

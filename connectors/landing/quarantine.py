@@ -21,6 +21,7 @@ from connectors.events.rulebook import Rulebook
 from connectors.events.shapes import items
 from connectors.events.verdicts import Note
 from connectors.landing.home import Home
+from connectors.landing.importing import IMPORTED
 from connectors.landing.locks import exclusive
 from connectors.landing.manifest import Manifest
 from connectors.landing.streams import tables
@@ -40,8 +41,10 @@ class Held:
     event: str | None
     message_id: str | None
     received_at: datetime
-    first_received_at: datetime  # before any replay
     path: str
+    # Before any replay:
+    first_received_at: datetime
+    first_path: str
     payload: str
 
 
@@ -58,12 +61,13 @@ def held(home: Home) -> list[Held]:
     ids: dict[tuple[str, str], list[str]] = {}  # by what a replay may call them
     alike: Counter[bytes] = Counter()
     for row in sorted(rows, key=lambda row: row["received_at"]):
-        first = row["received_at"]
+        first = row["received_at"], row["path"]
         if row["replay_of"] is not None:
             called_so = ids.get((row["source"], row["replay_of"]), ())
             replayed = next((id_ for id_ in called_so if id_ in left), None)
             if replayed is not None:
-                first = left.pop(replayed).first_received_at
+                former = left.pop(replayed)
+                first = former.first_received_at, former.first_path
         if row["payload"] is not None:
             one = _held(row, first, alike)
             left[one.id] = one
@@ -72,7 +76,9 @@ def held(home: Home) -> list[Held]:
     return sorted(left.values(), key=lambda one: one.received_at, reverse=True)
 
 
-def _held(row: dict[str, Any], first: datetime, alike: Counter[bytes]) -> Held:
+def _held(
+    row: dict[str, Any], first: tuple[datetime, str], alike: Counter[bytes]
+) -> Held:
     """A row with an id of its own, though it may be like another to the letter."""
     fields = ("source", "path", "message_id", "reason", "payload", "replay_of")
     told = msgspec.json.encode([row["received_at"], *(row[name] for name in fields)])
@@ -85,8 +91,9 @@ def _held(row: dict[str, Any], first: datetime, alike: Counter[bytes]) -> Held:
         event=row["event"],
         message_id=row["message_id"],
         received_at=row["received_at"],
-        first_received_at=first,
         path=row["path"],
+        first_received_at=first[0],
+        first_path=first[1],
         payload=row["payload"],
     )
 
@@ -126,9 +133,9 @@ def replay(
                 "replay",
                 name,
                 now,
-                keeps_received_at=False,
+                keeps_received_at=one.first_path == IMPORTED,
                 policy=policy,
-                first_received_at=int(one.first_received_at.timestamp() * 1e6),
+                first_received_at=round(one.first_received_at.timestamp() * 1e6),
             )
             _admit(admission, one, replay_of, origin, out)
         land(home, name, tables(out))

@@ -20,7 +20,9 @@ carried as (
     select
         * exclude (identifiers, identifier),
         identifier.kind as kind,
-        identifier.value as value
+        identifier.value as value,
+        -- Placeholders come in quotation marks, too.
+        trim(identifier.value, '"'' ') as bare_value
     from (select *, unnest(identifiers) as identifier from events)
 
 ),
@@ -31,27 +33,27 @@ blocked as (
 
 )
 
-select *
+select * exclude (bare_value)
 from carried
 where
     not exists (
         select 1 from blocked
         where
             blocked.match = 'exact'
-            and blocked.value = carried.value
+            and blocked.value = carried.bare_value
             and blocked.kind in ('*', carried.kind)
     )
     and not exists (
         select 1 from blocked
         where
             blocked.match = 'casefold'
-            and lower(blocked.value) = lower(carried.value)
+            and lower(blocked.value) = lower(carried.bare_value)
             and blocked.kind in ('*', carried.kind)
     )
     and not exists (
         select 1 from blocked
         where
             blocked.match = 'regex'
-            and regexp_matches(carried.value, blocked.value)
+            and regexp_matches(carried.bare_value, blocked.value)
             and blocked.kind in ('*', carried.kind)
     )

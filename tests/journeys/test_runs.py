@@ -21,6 +21,13 @@ def syncs(checkout: Checkout) -> list[tuple[int, ...]]:
         ).fetchall()
 
 
+def user_ids(checkout: Checkout) -> set[str]:
+    path = checkout.path / "data" / "warehouse.duckdb"
+    with duckdb.connect(str(path), read_only=True) as warehouse:
+        found = warehouse.sql("select user_id from profiles.profiles").fetchall()
+    return {user_id for (user_id,) in found}
+
+
 def test_what_an_outage_left_is_delivered_once_and_counted(sending: Sending) -> None:
     down = sending.run(
         [str(sending.bin / "loomline"), "run", "--as-of", AT, "--json"], code=1
@@ -88,7 +95,9 @@ def test_an_open_file_the_past_and_other_rules(sending: Sending) -> None:
     refused = sending.run([*run, "2026-05-01T00:00:00Z"], code=2)
     assert "before the last evaluation" in refused.stderr
 
+    assert user_ids(sending) == {"u0", "u1", "u2"}
     blocked = sending.path / "seeds" / "blocked_identifiers.csv"
-    blocked.write_text(blocked.read_text() + "*,nobody,exact\n")
+    blocked.write_text(blocked.read_text() + "*,U1,casefold\n")
     assert "identity rules have changed" in sending.run([*run, AT]).stderr
+    assert user_ids(sending) == {"u0", "u2"}
     assert "identity rules have changed" not in sending.run([*run, AT]).stderr

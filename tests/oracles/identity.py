@@ -70,7 +70,8 @@ class BlockRule(NamedTuple):
     match: str
 
     def blocks(self, identifier: Identifier) -> bool:
-        kind, value = identifier
+        kind, quoted = identifier
+        value = quoted.strip("\"' ")
         if self.kind not in ("*", kind):
             return False
         match self.match:

@@ -10,9 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from connectors.events.admission import ENVELOPE, Admission, Admitted, Origin
 from connectors.events.canonical import Event
+from connectors.events.clock import isoformat
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.verdicts import Note, Rules, Verdict
@@ -367,6 +370,123 @@ def test_an_import_keeps_the_arrival_it_carries() -> None:
     assert one(snake, FILE)["received_at"] == NOW
     (place,) = admitted(arrived, origin=FILE).received
     assert place == ("segment-1", "web", row["received_at"])
+
+
+OLD = "2024-12-31T10:00:00Z"
+OLD_MICROS = 1_735_639_200 * SECOND
+
+
+@pytest.mark.parametrize("field", ["timestamp", "originalTimestamp"])
+def test_an_sdk_file_tells_when_things_happened_not_when_it_is_imported(
+    field: str,
+) -> None:
+    call = {**TRACK, field: OLD}
+    sent_at = "2024-12-31T10:00:01Z"
+    capture = {"event": "x", "distinct_id": "d", "uuid": "p", "timestamp": OLD}
+    out = admitted(
+        {**call, "sentAt": sent_at},
+        {"batch": [call, capture], "sentAt": sent_at},
+        {"batch": [capture], "sent_at": sent_at, "api_key": "k"},
+        origin=FILE,
+    )
+    for row in rows(out):
+        assert (row["timestamp"], row["skew_ms"]) == (OLD_MICROS, None)
+        assert row["sent_at"] == OLD_MICROS + SECOND
+        assert (row["received_at"], row["violations"]) == (NOW, None)
+    assert len(out.events) == 4
+
+
+def test_a_stale_sending_time_of_a_live_call_still_corrects_its_clock() -> None:
+    row = one(TRACK, timestamp=OLD, sentAt="2024-12-31T10:00:01Z")
+    assert row["timestamp"] == NOW - SECOND
+    assert row["skew_ms"] == (NOW - OLD_MICROS - SECOND) // 1000
+
+
+@given(
+    imports=st.tuples(*[st.integers(NOW, NOW + 10_000 * HOUR)] * 2),
+    ago=st.dictionaries(
+        st.sampled_from(["timestamp", "originalTimestamp", "sentAt", "receivedAt"]),
+        st.integers(0, 50_000 * HOUR),
+    ),
+)
+def test_a_file_imported_twice_says_the_same_of_when_things_happened(
+    imports: tuple[int, int], ago: dict[str, int]
+) -> None:
+    assume(not ago.keys().isdisjoint({"timestamp", "originalTimestamp"}))
+    times = {name: isoformat(NOW - micros) for name, micros in ago.items()}
+    first, second = (
+        one({**TRACK, **times}, replace(FILE, received_at=instant))
+        for instant in imports
+    )
+    kept = ("timestamp", "original_timestamp", "sent_at", "skew_ms", "row_hash")
+    assert [first[name] for name in kept] == [second[name] for name in kept]
+
+
+def test_an_export_without_a_corrected_time_is_corrected_by_its_own_arrival() -> None:
+    row = one(
+        TRACK,
+        FILE,
+        originalTimestamp="2025-12-31T20:00:00Z",
+        sentAt="2025-12-31T20:00:01Z",
+        receivedAt="2025-12-31T23:00:01Z",
+    )
+    assert row["timestamp"] == 1_767_222_000 * SECOND  # 23:00:00
+    assert row["skew_ms"] == 3 * 3_600_000
+
+
+def test_an_arrival_in_the_future_is_capped_at_the_import_and_noted() -> None:
+    call = {**TRACK, "timestamp": OLD, "sentAt": OLD, "receivedAt": "2033-01-01"}
+    out = admitted(call, origin=FILE)
+    (row,) = rows(out)
+    assert row["received_at"] == NOW
+    assert (row["timestamp"], row["skew_ms"]) == (OLD_MICROS, None)
+    assert row["violations"] == b'["received_at_in_future"]'
+    assert out.received == {("segment-1", "web", NOW // HOUR * HOUR): 1}
+    assert [row.received_at for row in out.dispositions] == [NOW]
+    # Nor is what is refused said to have arrived later than it did.
+    out = admitted({**call, "userId": None}, origin=FILE)
+    assert out.received == {("segment-1", "web", NOW // HOUR * HOUR): 1}
+    assert [row.received_at for row in out.dispositions] == [NOW]
+
+
+def test_an_arrival_in_the_future_corrects_no_clock() -> None:
+    call = {**TRACK, "originalTimestamp": OLD, "sentAt": OLD}
+    row = one(call, FILE, receivedAt="2033-01-01T00:00:00Z")
+    assert (row["timestamp"], row["skew_ms"]) == (OLD_MICROS, None)
+
+
+def test_a_time_far_ahead_of_its_import_becomes_the_import_and_is_noted() -> None:
+    row = one(TRACK, FILE, timestamp="2033-01-01T00:00:00Z")
+    assert (row["timestamp"], row["violations"]) == (NOW, b'["timestamp_in_future"]')
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {**TRACK, "timestamp": OLD, "sentAt": "2024-12-31T10:00:01Z"},
+        {**TRACK, "originalTimestamp": OLD, "sentAt": OLD, "receivedAt": OLD},
+        {**TRACK, "originalTimestamp": OLD, "sentAt": OLD, "receivedAt": "2033-01-01"},
+        {**TRACK, "receivedAt": OLD},
+        TRACK,
+    ],
+)
+@pytest.mark.parametrize("origin", [LIVE, FILE])
+def test_a_replay_reads_times_as_the_first_arrival_did(
+    call: dict[str, Any], origin: Origin
+) -> None:
+    first = one(call, origin)
+    replayed = one(
+        call,
+        replace(
+            origin,
+            path="replay",
+            received_at=NOW + 500 * HOUR,
+            first_received_at=first["received_at"],
+        ),
+    )
+    kept = ("timestamp", "original_timestamp", "sent_at", "skew_ms", "violations")
+    assert [first[name] for name in kept] == [replayed[name] for name in kept]
+    assert replayed["received_at"] == NOW + 500 * HOUR
 
 
 # Ids of messages and hashes

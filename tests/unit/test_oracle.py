@@ -371,6 +371,17 @@ def test_first_evidence_is_the_smallest_and_every_event_counts() -> None:
         '"null"',
         "'undefined'",
         '"Guest"',
+        "N/A",
+        "na",
+        "Unknown",
+        "test",
+        "NULL",
+        "Null",
+        "nan",
+        "NONE",
+        "nil",
+        "{}",
+        "'test'",
     ],
 )
 def test_placeholders_are_nobody(value: str) -> None:
@@ -379,7 +390,9 @@ def test_placeholders_are_nobody(value: str) -> None:
     assert people(resolve(events)) == groups("e:0", "e:1", "d:1")
 
 
-@pytest.mark.parametrize("value", ["10", "-10", "NONE", "nan", "Null", "ids", "guests"])
+@pytest.mark.parametrize(
+    "value", ["10", "-10", "ids", "guests", "tester", "Test1", "nan-1", "n/a/1"]
+)
 def test_what_only_resembles_a_placeholder_is_somebody(value: str) -> None:
     assert len(resolve([carrying(0, ("user_id", value))]).nodes) == 1
 

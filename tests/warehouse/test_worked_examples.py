@@ -116,6 +116,46 @@ def rules(warehouse: Warehouse) -> list[str]:
     return [rule for (rule,) in warehouse.rows(query)]
 
 
+# Placeholders
+
+PLACEHOLDERS = [
+    *("N/A", "n/a", "NA", "unknown", "Unknown", "test", "TEST", "null", "NULL", "Null"),
+    *("nan", "NaN", "None", "none", "NONE", "nil", "undefined", "guest", "0", "-1"),
+    *("00000000-0000-0000-0000-000000000000", " unknown ", '"null"', "'N/A'", "{}"),
+    *("[object Object]", "<nil>", "anonymous", "True", "not_authenticated"),
+]
+FIELDS = ("userId", "anonymousId", "distinct_id")
+REAL = ["tester", "Test1", "test@shop.example", "n/a-1", "nanette", "unknown_7", "10"]
+
+
+def test_what_people_type_instead_of_an_id_is_nobody(warehouse: Warehouse) -> None:
+    calls = [
+        call(f"{number}-{field}", minutes(number), event="Viewed", **{field: value})
+        for number, value in enumerate(PLACEHOLDERS + REAL)
+        for field in FIELDS
+    ]
+    # Beside an id of its own a placeholder links nobody.
+    calls += [
+        identify(number, f"u{number}", email="N/A") | {"anonymousId": value}
+        for number, value in enumerate(PLACEHOLDERS)
+    ]
+    imported = warehouse.land(calls, "app")
+    assert imported.dispositions == {"admitted": len(calls)}
+    warehouse.build(select=f"{PEOPLE} +profile_events")
+
+    assert warehouse.count("staging.events") == len(calls)
+    owners = {frozenset({("user_id", f"u{n}")}) for n in range(len(PLACEHOLDERS))}
+    for kind in ("user_id", "anonymous_id"):
+        owners |= {frozenset({(kind, value)}) for value in REAL}
+    assert identities(warehouse) == owners
+    assert warehouse.count("profiles.profiles") == len(owners)
+    query = "select message_id from profiles.profile_events"
+    attached = {message for (message,) in warehouse.rows(query)}
+    nobodys = {f"{n}-{f}" for n in range(len(PLACEHOLDERS)) for f in FIELDS}
+    assert not attached & nobodys
+    assert len(attached) == len(calls) - len(nobodys)
+
+
 # One call, all or nothing
 
 

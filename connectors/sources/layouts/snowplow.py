@@ -1,11 +1,17 @@
-"""Snowplow's enriched events: tab-separated, 131 columns, no header."""
+"""Snowplow's enriched events: tab-separated, 131 columns, no header.
 
+A column becomes a field of the call, a property of its event, or a member of Segment's
+context; every other one is kept under its own name in `context.snowplow`, except
+NOT_KEPT.
+"""
+
+from contextlib import suppress
 from typing import Any
 
 from connectors.events.decode import Undecodable, decode_item
 from connectors.sources.layouts import Untranslatable, compact, instant, number, text
 
-__all__ = ["COLUMNS", "decode", "looks_like", "translate"]
+__all__ = ["COLUMNS", "NOT_KEPT", "decode", "looks_like", "translate"]
 
 # https://docs.snowplow.io/docs/fundamentals/canonical-event/ (the order of the TSV)
 COLUMNS = tuple(
@@ -53,18 +59,76 @@ _PROPERTIES = {
         "se_value": "value",
     },
     "page_ping": {column: column for column in COLUMNS if column[:3] == "pp_"},
-    "transaction": {column: column for column in COLUMNS if column[:3] == "tr_"},
-    "transaction_item": {column: column for column in COLUMNS if column[:3] == "ti_"},
+    "transaction": {
+        column: column
+        for column in COLUMNS
+        if column.startswith(("tr_", "base_currency"))
+    },
+    "transaction_item": {
+        column: column
+        for column in COLUMNS
+        if column.startswith(("ti_", "base_currency"))
+    },
 }
+# Column → its place in Segment's context. The viewport is called as RudderStack does.
+_CONTEXT = {
+    "user_ipaddress": ("ip",),
+    "useragent": ("userAgent",),
+    "br_lang": ("locale",),
+    "os_timezone": ("timezone",),
+    "page_url": ("page", "url"),
+    "page_urlpath": ("page", "path"),
+    "page_title": ("page", "title"),
+    "page_referrer": ("page", "referrer"),
+    "mkt_source": ("campaign", "source"),
+    "mkt_medium": ("campaign", "medium"),
+    "mkt_campaign": ("campaign", "name"),
+    "mkt_term": ("campaign", "term"),
+    "mkt_content": ("campaign", "content"),
+    "mkt_clickid": ("campaign", "clickId"),
+    "mkt_network": ("campaign", "network"),
+    "geo_country": ("location", "country"),
+    "geo_region": ("location", "region"),
+    "geo_region_name": ("location", "regionName"),
+    "geo_city": ("location", "city"),
+    "geo_zipcode": ("location", "zip"),
+    "geo_latitude": ("location", "latitude"),
+    "geo_longitude": ("location", "longitude"),
+    "geo_timezone": ("location", "timezone"),
+    "dvce_screenwidth": ("screen", "width"),
+    "dvce_screenheight": ("screen", "height"),
+    "br_viewwidth": ("screen", "innerWidth"),
+    "br_viewheight": ("screen", "innerHeight"),
+    "dvce_type": ("device", "type"),
+    "os_name": ("os", "name"),
+    "name_tracker": ("library", "name"),
+    "v_tracker": ("library", "version"),
+}
+# Columns that are fields of the call.
+_FIELDS = {
+    "event_id",
+    "user_id",
+    "domain_userid",
+    "derived_tstamp",
+    "dvce_created_tstamp",
+    "dvce_sent_tstamp",
+    "collector_tstamp",
+}
+NOT_KEPT = {"etl_tstamp", "etl_tags", "v_collector", "v_etl"}
+"""When and by what Snowplow's pipeline processed the row: nothing of the event."""
+
+_AMOUNTS = ("_base", "_price", "_quantity", "_shipping", "_tax", "_total", "se_value")
+_SIZES = ("height", "width", "_max", "_min", "_latitude", "_longitude")
+_COUNTS = ("_sessionidx", "_urlport", "txn_id")
 _NUMBERS = {
-    column
-    for column in COLUMNS
-    if column[:3] in ("pp_", "tr_", "ti_")
-    and column.endswith(
-        ("_base", "_max", "_min", "_price", "_quantity", "_shipping", "_tax", "_total")
-    )
-} | {"se_value"}
-_KEPT = ("app_id", "platform", "event_vendor", "domain_sessionid", "network_userid")
+    column for column in COLUMNS if column.endswith(_AMOUNTS + _SIZES + _COUNTS)
+}
+_BOOLEANS = {column for column in COLUMNS if column[:12] == "br_features_"} | {
+    "br_cookies",
+    "dvce_ismobile",
+}
+_ENTITIES = ("contexts", "derived_contexts")
+_SESSION = "iglu:com.snowplowanalytics.snowplow/client_session/jsonschema/1-"
 
 
 def decode(line: bytes) -> dict[str, str]:
@@ -94,6 +158,7 @@ def translate(row: Any) -> dict[str, Any]:
         raise Untranslatable("row is not an object")
     kind, name = row.get("event"), text(row.get("event_name"))
     properties, type_ = _properties(row, kind), "track"
+    entities = {column: _json(row, column) for column in _ENTITIES}
     if kind == "page_view":
         type_ = "page"
     elif kind == "unstruct":
@@ -104,13 +169,12 @@ def translate(row: Any) -> dict[str, Any]:
         "messageId": text(row.get("event_id")),
         "type": type_,
         "userId": text(row.get("user_id")),
-        "anonymousId": text(row.get("domain_userid"))
-        or text(row.get("network_userid")),
-        "timestamp": instant(row, "derived_tstamp"),
+        "anonymousId": _anonymous_id(row, entities["contexts"]),
+        "timestamp": instant(row, "derived_tstamp") or instant(row, "true_tstamp"),
         "originalTimestamp": instant(row, "dvce_created_tstamp"),
         "sentAt": instant(row, "dvce_sent_tstamp"),
         "receivedAt": instant(row, "collector_tstamp"),
-        "context": _context(row),
+        "context": _context(row, kind, entities),
     }
     if type_ == "track":
         call["event"] = name or text(kind)
@@ -136,41 +200,73 @@ def _properties(row: dict[str, Any], kind: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise Untranslatable("unstruct_event holds no data")
         return dict(data)
-    columns = _PROPERTIES.get(kind, {}) if isinstance(kind, str) else {}
     return {
-        name: number(row[column], column) if column in _NUMBERS else row[column]
-        for column, name in columns.items()
+        name: _typed(row, column)
+        for column, name in _columns(kind).items()
         if column in row
     }
 
 
-def _context(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "ip": row.get("user_ipaddress"),
-        "userAgent": row.get("useragent"),
-        "locale": row.get("br_lang"),
-        "timezone": row.get("os_timezone"),
-        "page": {
-            "url": row.get("page_url"),
-            "path": row.get("page_urlpath"),
-            "title": row.get("page_title"),
-            "referrer": row.get("page_referrer"),
-        },
-        "campaign": {
-            "source": row.get("mkt_source"),
-            "medium": row.get("mkt_medium"),
-            "name": row.get("mkt_campaign"),
-            "term": row.get("mkt_term"),
-            "content": row.get("mkt_content"),
-        },
-        "library": {"name": row.get("name_tracker"), "version": row.get("v_tracker")},
-        "location": {"country": row.get("geo_country"), "city": row.get("geo_city")},
-        "snowplow": {
-            **{column: row.get(column) for column in _KEPT},
-            "contexts": _json(row, "contexts"),
-            "derived_contexts": _json(row, "derived_contexts"),
-        },
-    }
+def _columns(kind: Any) -> dict[str, str]:
+    return _PROPERTIES.get(kind, {}) if isinstance(kind, str) else {}
+
+
+def _anonymous_id(row: dict[str, Any], contexts: Any) -> str | None:
+    """The id that the browser or the device gave itself, else the collector's.
+
+    Apps have theirs in the session. The collector's cookie may not outlive an app's
+    request, so it comes last; it stands in for a session without a user, which has an
+    id of zeros.
+    https://docs.snowplow.io/docs/events/identifiers/
+    """
+    own, network = text(row.get("domain_userid")), text(row.get("network_userid"))
+    session = _session_user(contexts)
+    is_anonymous = session is not None and not session.strip("0-")
+    return own or (network if is_anonymous else session) or network or session
+
+
+def _session_user(contexts: Any) -> str | None:
+    entities = contexts.get("data") if isinstance(contexts, dict) else None
+    for entity in entities if isinstance(entities, list) else ():
+        schema = entity.get("schema") if isinstance(entity, dict) else None
+        if isinstance(schema, str) and schema.startswith(_SESSION):
+            data = entity.get("data")
+            return text(data.get("userId")) if isinstance(data, dict) else None
+    return None
+
+
+def _context(
+    row: dict[str, Any], kind: Any, entities: dict[str, Any]
+) -> dict[str, Any]:
+    own: dict[str, Any] = {}
+    context: dict[str, Any] = {"snowplow": own}
+    elsewhere = _FIELDS | NOT_KEPT | _columns(kind).keys()
+    if kind == "unstruct":
+        elsewhere.add("unstruct_event")
+    elif kind == "struct":
+        elsewhere.add("se_action")
+    for column in row:
+        match _CONTEXT.get(column):
+            case [name]:
+                context[name] = row[column]
+            case [parent, name]:
+                context.setdefault(parent, {})[name] = _typed(row, column)
+            case None if column in entities:
+                own[column] = entities[column]
+            case None if column not in elsewhere:
+                own[column] = _typed(row, column)
+    return context
+
+
+def _typed(row: dict[str, Any], column: str) -> Any:
+    """A column's value; what is not of the column's type stays as it is."""
+    value = row[column]
+    if column in _BOOLEANS and value in ("0", "1"):
+        return value == "1"
+    if column in _NUMBERS:
+        with suppress(Untranslatable):
+            return number(value, column)
+    return value
 
 
 def _json(row: dict[str, Any], column: str) -> Any:
