@@ -9,7 +9,6 @@ thread and no loop, so that a fork is safe.
 import asyncio
 import gc
 import os
-import re
 import resource
 import select
 import signal
@@ -26,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -72,7 +72,6 @@ LINGER_S = 1.0
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _READY = b"+"
-_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _MIN_LIFE_S = 1.0  # a worker that dies sooner is replaced with a pause
 
 
@@ -612,22 +611,59 @@ class _Protocol(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        is_new = self.cycle is None or self.cycle.response_complete
-        if is_new and data.find(b"h2c", 0, 4096) >= 0:
-            # Java's client offers HTTP/2 in clear with every request; the parser would
-            # take it up and leave the body alone.
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _H2C.sub(b"", head) + end + rest
+        self._unset_keepalive_if_required()
         self._header_bytes += len(data)
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if self._header_bytes > MAX_HEADER_BYTES:
             self.transport.abort()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what has arrived; an offer of another protocol is passed over.
+
+        Java's client offers HTTP/2 in clear with every request. The parser takes such
+        an offer up: it ends the request at its head, and leaves what follows alone. So
+        another one reads the head once more, without the offer, and what follows.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self._is_offered:
+                    return  # CONNECT, which is answered with an error
+                data = self._head_without_offer() + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            else:
+                return
+
+    @property
+    def _is_offered(self) -> bool:
+        """Whether the request at hand is to be read again, without its offer."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_offer(self) -> bytes:
+        lines = [
+            b"%b %b HTTP/%b"
+            % (
+                self.parser.get_method(),
+                self.url,
+                self.parser.get_http_version().encode(),
+            )
+        ]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         self.begun_at = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self._is_offered:
+            return
         super().on_headers_complete()
         if self._is_draining:
             self.cycle.keep_alive = False
@@ -639,6 +675,8 @@ class _Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._is_offered:
+            return
         self.begun_at = None
         self._header_bytes = 0
         super().on_message_complete()
