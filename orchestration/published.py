@@ -66,6 +66,15 @@ LAYOUT = 1
 """Rises when files of older versions can no longer be shared."""
 
 
+_SAFE: dict[str, str | bool | int | float | list[str]] = {
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,  # those of the user, for other tools
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # variables of this program as tables
+}
+
+
 class PublishFailed(LoomlineError):
     """Nothing was published; readers go on with the version they have."""
 
@@ -202,18 +211,22 @@ def read_snapshot(home: Home) -> Snapshot:
 
 
 def open_snapshot(
-    home: Home, snapshot: Snapshot | None = None
+    home: Home, snapshot: Snapshot | None = None, *, is_safe: bool = True
 ) -> duckdb.DuckDBPyConnection:
     """A database in memory with the published tables under their public names.
 
     It stays with one version, the current one unless another is given, whatever is
     published meanwhile. No lock is taken and nothing is waited for.
 
+    A safe one opens the version's files and no others, loads no extension, and keeps
+    these settings. DuckDB makes no difference between reading and writing there: who
+    runs statements of others refuses those that write files (COPY and the like).
+
     Raises:
         ConfigError: nothing is published yet.
     """
     snapshot = snapshot or read_snapshot(home)
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=_SAFE if is_safe else {})
     connection.execute("set TimeZone = 'UTC'")
     # What does not fit into memory, not below the working directory.
     spill = Path(tempfile.gettempdir()) / f"loomline-{os.getuid()}"
@@ -221,6 +234,13 @@ def open_snapshot(
     connection.execute(f"set temp_directory = {_text(str(spill))}")
     for statement in _statements(home, snapshot):
         connection.execute(statement)
+    if is_safe:
+        folder = home.published / snapshot.version
+        files = (file.path for table in snapshot.tables for file in table.files)
+        allowed = ", ".join(_text(str(folder / path)) for path in files)
+        connection.execute(f"set allowed_paths = [{allowed}]")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
     return connection
 
 

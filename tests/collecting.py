@@ -32,6 +32,7 @@ class Collecting:
     """A running collector."""
 
     url: str
+    admin_url: str
     home: Home
     process: "subprocess.Popen[str]"
 
@@ -60,6 +61,7 @@ def collecting(
     home: Home,
     *arguments: str,
     port: int = 0,
+    admin_port: int | None = 0,
     project: Path = PROJECT,
     env: dict[str, str] | None = None,
     prefix: Sequence[str] = (),
@@ -69,7 +71,11 @@ def collecting(
     `prefix` runs it below another command (faketime, strace).
     """
     process = subprocess.Popen(
-        [*prefix, *COMMAND, "collect", "--port", str(port), *arguments],
+        [
+            *(*prefix, *COMMAND, "collect", "--port", str(port)),
+            *(() if admin_port is None else ("--admin-port", str(admin_port))),
+            *arguments,
+        ],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -85,7 +91,8 @@ def collecting(
         line = process.stdout.readline()
         assert line.startswith("Collecting at "), line
         url = line.split()[-1]
-        yield Collecting(url, home, process)
+        admin_url = process.stdout.readline().split()[-1]
+        yield Collecting(url, admin_url, home, process)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -155,7 +155,7 @@ def count_stored(home: Home) -> int:
 
 def count_of(collector: Collecting, disposition: str) -> float:
     """How many events the collector says became this."""
-    text = httpx.get(collector.url + "/metrics").text
+    text = httpx.get(collector.admin_url + "/metrics").text
     numbers = re.findall(
         rf'^loomline_events_total\{{.*disposition="{disposition}".*\}} (\S+)$',
         text,

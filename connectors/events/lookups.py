@@ -1,12 +1,13 @@
 """Lookups: what a table or somebody else's service knows of a value in an event."""
 
 import csv
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from connectors.events.decode import decode_item
 from connectors.events.naming import as_text
@@ -14,7 +15,7 @@ from connectors.events.naming import as_text
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Answer", "Known", "Lookup", "Table", "Unanswered", "Url"]
+__all__ = ["Answer", "Known", "Lookup", "Table", "Unanswered", "UnsafeKey", "Url"]
 
 Row = tuple[Any, ...]
 """The values of the columns that are taken, in their order."""
@@ -25,10 +26,16 @@ FAILURE_CACHE_S = 5.0
 
 _FAILURES_IN_A_ROW = 5  # after so many, nobody is asked for FAILURE_CACHE_S
 _MAX_ANSWER_BYTES = 1 << 20
+_CLIMBS = re.compile(r"\.\.|[/\\\x00-\x1f\x7f-\x9f]")
+_MAX_ENCODINGS = 3  # one over the other; no id needs more than one
 
 
 class Unanswered(Exception):
     """The service did not answer as it should; the fallback is used, and it is said."""
+
+
+class UnsafeKey(Exception):
+    """The key would lead to another path than the one the lookup is for."""
 
 
 class Lookup(Protocol):
@@ -41,6 +48,7 @@ class Lookup(Protocol):
 
         Raises:
             Unanswered: nobody knows whether anything is known.
+            UnsafeKey: the key is not asked for.
         """
 
 
@@ -129,6 +137,7 @@ class Url:
         if "{key}" in parts.netloc or "{key}" not in url.partition("#")[0]:
             raise ValueError("{key} must stand in the path or the query")
         self._url = url
+        self._is_in_path = "{key}" in parts.path
         self._columns = columns
         self._timeout_s = timeout_s
         self._cache_s = cache_s
@@ -141,6 +150,8 @@ class Url:
         self._paused_until = clock()
 
     def find(self, key: str) -> Row | None:
+        if self._is_in_path and not _is_one_segment(key):
+            raise UnsafeKey
         now = self._clock()
         answer = self._answers.get(key)
         if answer is None or answer[0] <= now:
@@ -199,6 +210,21 @@ class Url:
             if len(body) > _MAX_ANSWER_BYTES or self._clock() > ends_at:
                 raise Unanswered
         return decode_item(bytes(body))
+
+
+def _is_one_segment(key: str) -> bool:
+    """Whether a key stays one segment of a path, however often a server decodes it."""
+    for _ in range(_MAX_ENCODINGS + 1):
+        if key in ("", ".") or _CLIMBS.search(key):
+            return False
+        try:
+            decoded = unquote(key, errors="strict")
+        except UnicodeDecodeError:  # as `%c0%ae`, which some servers take for a dot
+            return False
+        if decoded == key:
+            return True
+        key = decoded
+    return False
 
 
 def _taken(answer: Any, columns: Sequence[str]) -> Row | None:

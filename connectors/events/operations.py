@@ -15,7 +15,7 @@ import msgspec
 
 from connectors.events.canonical import Event
 from connectors.events.clock import instant, isoformat
-from connectors.events.lookups import Lookup, Unanswered
+from connectors.events.lookups import Lookup, Unanswered, UnsafeKey
 from connectors.events.naming import as_text, event_name
 from connectors.events.verdicts import Verdict
 
@@ -230,6 +230,8 @@ def look_up(
                 row = lookup.find(key)
             except Unanswered:
                 _violate(event, f"lookup_failed: {name}")
+            except UnsafeKey:
+                _violate(event, f"lookup_key_refused: {name}")
         found = fallback if row is None else zip(targets, row, strict=True)
         for path, new in found:
             if new is not None and not path.put(event, new):

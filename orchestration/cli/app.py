@@ -272,6 +272,12 @@ def sql(
         str | None,
         typer.Argument(help="Default: standard input; on a terminal, a prompt."),
     ] = None,
+    unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe", help="Allow files, extensions and settings in statements, too."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Ask the published tables in SQL; never waits for a run."""
@@ -281,13 +287,13 @@ def sql(
     if query is None and not sys.stdin.isatty():
         query = sys.stdin.read()
     if query is None and not json:
-        prompt(home, say=_say)
+        prompt(home, say=_say, is_safe=not unsafe)
     elif query is None or not query.strip():
         raise ConfigError("No query given: loomline sql 'from profiles.profiles'.")
     elif json:
-        print_json(answer(home, query, say=_say))
+        print_json(answer(home, query, say=_say, is_safe=not unsafe))
     else:
-        ask(home, query, say=_say)
+        ask(home, query, say=_say, is_safe=not unsafe)
 
 
 @app.command()

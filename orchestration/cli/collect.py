@@ -28,7 +28,20 @@ quarantine = typer.Typer(
 
 def collect(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0 takes a free one.")
+    ] = 8080,
+    admin_host: Annotated[
+        str, typer.Option(help="Address for operators.")
+    ] = "127.0.0.1",
+    admin_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port of /metrics and /debug/stream. Default: the one after --port.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="Processes; one a core is plenty.")
     ] = 1,
@@ -41,14 +54,18 @@ def collect(
     from connectors.sources.http_api.server import Settings, serve
 
     project = Project.find()
-    settings = Settings(host, port, workers, tls_cert, tls_key)
+    settings = Settings(host, port, workers, tls_cert, tls_key, admin_host, admin_port)
     serve(project.home, project.path, settings, say=_announce)
 
 
 def tail(
     url: Annotated[
-        str, typer.Option(help="Where the collector is.")
-    ] = "http://127.0.0.1:8080",
+        str | None,
+        typer.Option(
+            help="A collector's admin address. Default: of the one that runs on this "
+            "home folder."
+        ),
+    ] = None,
     key_env: Annotated[
         str, typer.Option(help="Variable that holds an admin key.")
     ] = "LOOMLINE_ADMIN_KEY",
@@ -76,6 +93,8 @@ def tail(
             f"Set {key_env} to an admin key: `loomline keys create --kind admin "
             "--name debug` makes one."
         )
+    if url is None:
+        url = _own_collector()
     wanted = {"source": source, "event": event, "disposition": disposition}
     counts: Counter[str] = Counter()
     try:
@@ -86,6 +105,11 @@ def tail(
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(5, read=30),
         ) as answer:
+            if answer.status_code == 404:
+                raise ConfigError(
+                    f"{url} shows no events. Give the address that `loomline collect` "
+                    "prints for live events, or leave out --url."
+                )
             if answer.status_code != 200:
                 answer.read()
                 told = answer.json().get("message", answer.status_code)
@@ -111,6 +135,20 @@ def tail(
         pass
     told = ", ".join(f"{n:,} {name}" for name, n in counts.most_common())
     said.print(told or "No events.", style="bold")
+
+
+def _own_collector() -> str:
+    """The admin address of the collector that runs on this home folder."""
+    from connectors.sources.http_api.running import admin_url
+
+    home = Project.find().home
+    url = admin_url(home)
+    if url is None:
+        raise ConfigError(
+            f"No collector runs on {home.path}. Start `loomline collect`, or give the "
+            "admin address of another one with --url."
+        )
+    return url
 
 
 @quarantine.command("list")

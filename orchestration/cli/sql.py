@@ -1,6 +1,7 @@
 """`loomline sql`: questions to the published snapshot, once or at a prompt."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any
 
 import duckdb
 import msgspec
+from duckdb import StatementType as Kind
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,22 +33,45 @@ COLUMN_WIDTH = 8
 """A terminal that cannot give each column this much shows a row as a list instead."""
 
 
+_READING = frozenset(
+    (
+        *(Kind.SELECT, Kind.TRANSACTION, Kind.SET, Kind.VACUUM),
+        # In memory, and gone at the end.
+        *(Kind.CREATE, Kind.CREATE_FUNC, Kind.ALTER, Kind.DROP),
+        *(Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE_INTO),
+    )
+)
+"""Statements that can be run without --unsafe. The others write files, load extensions,
+or hide a statement that does; what is left, DuckDB's settings keep from files."""
+
+_EXPLAIN = re.compile(
+    r"(?:\s|--[^\r\n]*[\r\n])*explain(?:\s+analyze)?\b"
+    r"(?:\s*\(\s*(?:analyze|format)\b[^()]*\))?",
+    re.IGNORECASE,
+)
+_KEPT = re.compile(r"configuration has been locked|in the \w+ extension")
+_KEPT_SAFE = (
+    "`loomline sql` reads the published tables only: no other files, no extensions, "
+    "no settings. Add --unsafe to allow this."
+)
+
+
 class QueryFailed(LoomlineError):
     """DuckDB's message on a statement it could not parse or run."""
 
 
-def ask(home: Home, query: str, *, say: Say) -> None:
+def ask(home: Home, query: str, *, say: Say, is_safe: bool = True) -> None:
     """Run the statements and print the answer of each as a table.
 
     Raises:
         QueryFailed: the first that failed; the ones before it are printed.
         ConfigError: nothing is published yet.
     """
-    with _opened(home, say) as connection:
-        _print_answers(connection, query, _console())
+    with contextlib.closing(_open(home, read_snapshot(home), say, is_safe)) as tables:
+        _print_answers(tables, query, _console())
 
 
-def answer(home: Home, query: str, *, say: Say) -> dict[str, Any]:
+def answer(home: Home, query: str, *, say: Say, is_safe: bool = True) -> dict[str, Any]:
     """The last statement's answer, for --json: names of columns, and rows as lists.
 
     Raises:
@@ -55,16 +80,16 @@ def answer(home: Home, query: str, *, say: Say) -> dict[str, Any]:
     """
     columns: list[str] = []
     rows: list[list[Any]] = []
-    with _opened(home, say) as connection:
-        for statement in _statements(query):
+    with contextlib.closing(_open(home, read_snapshot(home), say, is_safe)) as tables:
+        for statement in tables.statements(query):
             columns, rows = [], []
-            if _execute(connection, statement):
-                columns = _columns(connection)
-                rows = [[_plain(cell) for cell in row] for row in _fetch(connection)]
+            if tables.execute(statement):
+                columns = tables.columns
+                rows = [[_plain(cell) for cell in row] for row in tables.fetch()]
     return {"columns": columns, "rows": rows}
 
 
-def prompt(home: Home, *, say: Say) -> None:
+def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
     """Read statements from the terminal until Ctrl-D; a failed one is told.
 
     Raises:
@@ -72,7 +97,7 @@ def prompt(home: Home, *, say: Say) -> None:
     """
     console = _console()
     snapshot = read_snapshot(home)
-    connection = _open(home, snapshot, say)
+    tables = _open(home, snapshot, say, is_safe)
     say("A statement ends with ; and the prompt with Ctrl-D.")
     with _history():
         text = ""
@@ -87,9 +112,9 @@ def prompt(home: Home, *, say: Say) -> None:
                 if not (home.published / snapshot.version).is_dir():
                     # Open for longer than old versions are kept.
                     snapshot = read_snapshot(home)
-                    connection.close()
-                    connection = _open(home, snapshot, say)
-                _print_answers(connection, text, console)
+                    tables.close()
+                    tables = _open(home, snapshot, say, is_safe)
+                _print_answers(tables, text, console)
             except EOFError:
                 say("")
                 break
@@ -98,16 +123,12 @@ def prompt(home: Home, *, say: Say) -> None:
             except QueryFailed as error:
                 say(str(error))
             text = ""
-    connection.close()
+    tables.close()
 
 
-def _opened(home: Home, say: Say) -> "contextlib.closing[duckdb.DuckDBPyConnection]":
-    return contextlib.closing(_open(home, read_snapshot(home), say))
-
-
-def _open(home: Home, snapshot: Snapshot, say: Say) -> duckdb.DuckDBPyConnection:
+def _open(home: Home, snapshot: Snapshot, say: Say, is_safe: bool) -> "_Tables":
     say(f"Version {snapshot.version}, as of {snapshot.at:%Y-%m-%d %H:%M} UTC")
-    return open_snapshot(home, snapshot)
+    return _Tables(open_snapshot(home, snapshot, is_safe=is_safe), is_safe)
 
 
 @contextlib.contextmanager
@@ -133,51 +154,75 @@ def _history() -> Iterator[None]:
 # Statements
 
 
-def _statements(query: str) -> list[duckdb.Statement]:
-    with _failures():
-        return duckdb.extract_statements(query)
+class _Tables:
+    """The published tables, and what may be asked of them."""
 
+    def __init__(self, connection: duckdb.DuckDBPyConnection, is_safe: bool) -> None:
+        self._connection = connection
+        self._is_safe = is_safe
 
-def _execute(
-    connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement
-) -> bool:
-    """Run one; whether it has an answer."""
-    with _failures(connection):
-        connection.execute(statement)
-    kinds = statement.expected_result_type
-    return (
-        duckdb.ExpectedResultType.QUERY_RESULT in kinds
-        and duckdb.ExpectedResultType.NOTHING not in kinds
-    )
+    def close(self) -> None:
+        self._connection.close()
 
+    def statements(self, query: str) -> list[duckdb.Statement]:
+        with self._failures():
+            # By this connection: parsing IMPORT DATABASE reads the files it names.
+            return self._connection.extract_statements(query)
 
-def _fetch(
-    connection: duckdb.DuckDBPyConnection, count: int | None = None
-) -> list[tuple[Any, ...]]:
-    """A streamed answer may still fail while it is read."""
-    with _failures(connection):
-        return connection.fetchall() if count is None else connection.fetchmany(count)
+    def execute(self, statement: duckdb.Statement) -> bool:
+        """Run one; whether it has an answer."""
+        if self._is_safe and not self._is_reading(statement):
+            raise QueryFailed(f"Not run: {_shortened(statement)}\n{_KEPT_SAFE}")
+        with self._failures():
+            self._connection.execute(statement)
+        kinds = statement.expected_result_type
+        return (
+            duckdb.ExpectedResultType.QUERY_RESULT in kinds
+            and duckdb.ExpectedResultType.NOTHING not in kinds
+        )
 
+    def fetch(self, count: int | None = None) -> list[tuple[Any, ...]]:
+        """A streamed answer may still fail while it is read."""
+        with self._failures():
+            if count is None:
+                return self._connection.fetchall()
+            return self._connection.fetchmany(count)
 
-@contextlib.contextmanager
-def _failures(
-    connection: duckdb.DuckDBPyConnection | None = None,
-) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        raise QueryFailed(str(error)) from error
-    except RuntimeError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):  # as DuckDB says Ctrl-C
-            if connection is not None:
+    @property
+    def columns(self) -> list[str]:
+        return [column[0] for column in self._connection.description or ()]
+
+    def _is_reading(self, statement: duckdb.Statement) -> bool:
+        if statement.type != Kind.EXPLAIN:
+            return statement.type in _READING
+        explained = _EXPLAIN.match(statement.query)  # EXPLAIN ANALYZE runs it
+        if explained is None:
+            return False
+        inner = self.statements(statement.query[explained.end() :])
+        return [one.type for one in inner] == [Kind.SELECT]
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            text = str(error)
+            if self._is_safe and (
+                isinstance(error, duckdb.PermissionException) or _KEPT.search(text)
+            ):
+                text = f"{text}\n{_KEPT_SAFE}"
+            raise QueryFailed(text) from error
+        except RuntimeError as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # as DuckDB says Ctrl-C
                 # Its other threads may go on, and the next statement wait for them.
-                connection.interrupt()
-            raise KeyboardInterrupt from error
-        raise
+                self._connection.interrupt()
+                raise KeyboardInterrupt from error
+            raise
 
 
-def _columns(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    return [column[0] for column in connection.description or ()]
+def _shortened(statement: duckdb.Statement) -> str:
+    text = " ".join(statement.query.split())
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 # What is printed
@@ -189,23 +234,21 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=1_000_000)
 
 
-def _print_answers(
-    connection: duckdb.DuckDBPyConnection, query: str, console: Console
-) -> None:
-    for statement in _statements(query):
-        if not _execute(connection, statement):
+def _print_answers(tables: _Tables, query: str, console: Console) -> None:
+    for statement in tables.statements(query):
+        if not tables.execute(statement):
             continue
-        columns = _columns(connection)
+        columns = tables.columns
         if statement.type == duckdb.StatementType.EXPLAIN:
-            for row in _fetch(connection):  # a drawing
+            for row in tables.fetch():  # a drawing
                 console.out(row[-1], highlight=False)
             continue
         if not console.is_terminal:
-            console.print(_table(columns, _fetch(connection), is_cut=False))
+            console.print(_table(columns, tables.fetch(), is_cut=False))
             continue
-        rows = _fetch(connection, SHOWN_ROWS)
+        rows = tables.fetch(SHOWN_ROWS)
         more = 0
-        while more < COUNTED_ROWS and (chunk := _fetch(connection, 10_000)):
+        while more < COUNTED_ROWS and (chunk := tables.fetch(10_000)):
             more += len(chunk)
         if len(columns) * COLUMN_WIDTH > console.width:
             for row in rows:

@@ -261,7 +261,7 @@ def test_a_key_may_only_do_what_it_is_for(site: Site) -> None:
         )
         other = collector.post("/batch", {"batch": [call]}, headers=shop)
         admin = collector.post("/v1/t", call, headers={"X-Write-Key": "A" * 30})
-        watched = httpx.get(f"{collector.url}/debug/stream", headers=shop)
+        watched = httpx.get(f"{collector.admin_url}/debug/stream", headers=shop)
     assert [status for _, status, _ in receipts(answer)] == [
         "admitted",
         "rejected",
@@ -434,7 +434,7 @@ def test_events_can_be_watched_as_they_are_judged(site: Site) -> None:
     options = ("--json", "--count", "2", "--event", "plan_changed")
     with site.collecting("--workers", "2") as collector:
         tail = subprocess.Popen(
-            [*COMMAND, "tail", "--url", collector.url, *options],
+            [*COMMAND, "tail", *options],
             env=site.env(LOOMLINE_ADMIN_KEY="A" * 30, PATH="/usr/bin:/bin"),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -462,7 +462,7 @@ def test_events_can_be_watched_as_they_are_judged(site: Site) -> None:
 def test_watching_needs_an_admin_key(site: Site) -> None:
     with site.collecting() as collector:
         for headers, status in ((KEY, 403), ({}, 401)):
-            url = f"{collector.url}/debug/stream"
+            url = f"{collector.admin_url}/debug/stream"
             assert httpx.get(url, headers=headers).status_code == status
 
 
@@ -522,7 +522,7 @@ def test_counters_are_of_all_workers(site: Site) -> None:
         collector.post("/v1/t", {}, headers={"Authorization": "Bearer wrong"})
 
         def is_counted() -> bool:
-            text = httpx.get(f"{collector.url}/metrics").text
+            text = httpx.get(f"{collector.admin_url}/metrics").text
             line = 'loomline_events_total{source="web",disposition="admitted"} 20'
             return line in text and "loomline_unauthorized_total 1" in text
 
@@ -669,7 +669,7 @@ def test_what_came_too_fast_and_what_is_no_json_can_be_watched_too(site: Site) -
     call = {"event": "e", "userId": "u"}
     with site.collecting() as collector:
         tail = subprocess.Popen(
-            [*COMMAND, "tail", "--url", collector.url, "--json", "--count", "4"],
+            [*COMMAND, "tail", "--json", "--count", "4"],
             env=site.env(LOOMLINE_ADMIN_KEY="A" * 30, PATH="/usr/bin:/bin"),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -172,6 +172,29 @@ def test_it_waits_for_nobody_and_keeps_nobody_waiting(
         assert warehouse.sql("from audiences.aud_one").fetchall() == [("p1",)]
 
 
+# Beyond the published tables
+
+
+def test_files_and_settings_are_left_alone_unless_that_is_allowed(
+    checkout: Checkout, home: Home, tmp_path: Path
+) -> None:
+    (tmp_path / "own.csv").write_text("name\ngrace\n")
+    written = tmp_path / "out.csv"
+    for query in (
+        f"from read_csv('{tmp_path}/own.csv')",
+        "set threads = 1",
+        f"copy (select 1 as a) to '{written}'",
+    ):
+        for arguments in ([query], ["--json", query]):
+            done = sql(checkout, *arguments, code=1)
+            assert done.stderr.count("Add --unsafe to allow this.") == 1
+            assert done.stdout == ""
+        assert not written.exists()
+        sql(checkout, "--unsafe", query)
+    assert written.exists()
+    assert "grace" in sql(checkout, f"from '{tmp_path}/own.csv'", "--unsafe").stdout
+
+
 # At the prompt
 
 ENDLESS = "select count(*) from range(1_000_000_000_000) where range % 7 = 1;\n"

@@ -182,12 +182,70 @@ def test_an_answer_is_taken_and_kept(rules: Rules, service: Service) -> None:
     )
     book = rules.load(GEO_TOKEN="secret")
     for _ in range(3):
-        given = event(user_id="a/b ?ä")
+        given = event(user_id="a&b ?ä#")
         assert judged(book, given) is None
         assert given.traits == {"region": "Europe", "city": "Bonn"}
         assert given.violations == []
-    assert service.asked == ["/geo/a%2Fb%20%3F%C3%A4"]
+    assert service.asked == ["/geo/a%26b%20%3F%C3%A4%23"]
     assert service.tokens == ["secret"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "..",
+            ".",
+            "../admin",
+            "a/../../admin",
+            "a/b",
+            "/",
+            "\\",
+            "..\\admin",
+            "a..b",
+        ),
+        *("%2e%2e", "%2E.", ".%2e", "%2e", "a%2Fb", "a%5cb", "..%2fadmin", "..;/admin"),
+        *("%252e%252e", "%25252e%25252e", "%2525252525252e", "%c0%ae%c0%ae", "%ff"),
+        *("a\nb", "a\r\nHost: x", "a\x00b", "a%00b", "a%0d%0ab", "\x7f", "a\x85b"),
+    ],
+)
+def test_a_key_cannot_climb_out_of_the_path_it_is_put_into(
+    rules: Rules, service: Service, key: str
+) -> None:
+    rules.transformation(
+        f"do: [lookup: {{url: '{service.url}', key: user_id,"
+        " take: {region: traits.region}, fallback: {traits.region: unknown}}]",
+        "040_geo.yml",
+    )
+    given = event(user_id=key)
+    assert judged(rules.load(), given) is None
+    assert given.traits == {"region": "unknown"}
+    assert given.violations == ["lookup_key_refused: 040_geo"]
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("key", "asked"),
+    [
+        ("acme.example", "acme.example"),
+        ("ana.b@acme.example", "ana.b%40acme.example"),
+        ("100%", "100%25"),
+        ("50%25", "50%2525"),
+        ("a b", "a%20b"),
+        (".well-known", ".well-known"),
+    ],
+)
+def test_a_key_is_asked_for_as_one_segment(
+    service: Service, key: str, asked: str
+) -> None:
+    Url(service.url, ["region"], timeout_s=5).find(key)
+    assert service.asked == [f"/geo/{asked}"]
+
+
+def test_a_key_in_the_query_may_be_any_text(service: Service) -> None:
+    address = service.url.replace("{key}", "find?q={key}")
+    Url(address, ["region"], timeout_s=5).find("../a?b&c=d")
+    assert service.asked == ["/geo/find?q=..%2Fa%3Fb%26c%3Dd"]
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 429, 500])

@@ -1,6 +1,6 @@
 """Answers: what SDKs of each family need to read, with the headers browsers need."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ __all__ = [
     "cors",
     "error",
     "json_answer",
+    "send_answer",
 ]
 
 Headers = list[tuple[bytes, bytes]]
@@ -95,6 +96,20 @@ def cors(origin: bytes | None, *, is_preflight: bool = False) -> Headers:
         _EXPOSED,
     ]
     return headers + _PREFLIGHT if is_preflight else headers
+
+
+async def send_answer(
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+    answer: Answer,
+    method: str,
+    more: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    """Send the answer to a request of that method, with more headers than its own."""
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), *more]
+    body = b"" if method == "HEAD" else answer.body
+    start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
 
 
 UNKNOWN_PATH = error(404, "not_found", "There is no such path here.")

@@ -5,13 +5,8 @@ before the answer says so (`ingestion`). The application is one worker's; `serve
 it.
 """
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
-
-import msgspec
 
 from connectors.landing.segments import SegmentWriter
 from connectors.sources.http_api.answers import (
@@ -22,6 +17,7 @@ from connectors.sources.http_api.answers import (
     cors,
     error,
     json_answer,
+    send_answer,
 )
 from connectors.sources.http_api.browser_settings import (
     posthog_config,
@@ -29,7 +25,6 @@ from connectors.sources.http_api.browser_settings import (
     rudder_settings,
     segment_settings,
 )
-from connectors.sources.http_api.debugger import Debugger, Filter
 from connectors.sources.http_api.ingestion import Ingestion
 from connectors.sources.http_api.metrics import Metrics
 from connectors.sources.http_api.openapi import document
@@ -46,9 +41,7 @@ __all__ = ["Collector"]
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_FILTERS = Filter.__struct_fields__
-_ADMIN_ONLY = error(403, "admin_key_needed", "This needs an admin key.")
-_FOR_OPERATORS = ("healthz", "readyz", "metrics")  # no page has to read them
+_NOT_FOR_PAGES = ("healthz", "readyz")  # no page has to read them
 _OPENAPI = json_answer(document())
 
 
@@ -61,15 +54,12 @@ class Collector:
         *,
         keys: KeyRing,
         writer: SegmentWriter,
-        debugger: Debugger,
         metrics: Metrics,
     ) -> None:
         self._ingestion = ingestion
         self._keys = keys
         self._writer = writer
-        self._debugger = debugger
         self._metrics = metrics
-        self._started_at = time.monotonic()
         self.is_draining = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -80,9 +70,6 @@ class Collector:
         try:
             if route is None:
                 raise Refused(UNKNOWN_PATH)
-            if route.kind == "debug" and scope["method"] == "GET":
-                await self._stream(request, send)
-                return
             answer = await self._answer(route, request)
             if answer is None:
                 return  # the client went away
@@ -93,23 +80,12 @@ class Collector:
             route=route.kind if route else "unknown",
             status=str(answer.status),
         )
-        headers = [
-            *answer.headers,
-            (b"content-length", b"%d" % len(answer.body)),
-        ]
-        if route is None or route.kind not in _FOR_OPERATORS:
-            is_preflight = scope["method"] == "OPTIONS"
-            origin = request.headers.get(b"origin")
-            headers += cors(origin, is_preflight=is_preflight)
-        body = b"" if scope["method"] == "HEAD" else answer.body
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": headers,
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+        if route is not None and route.kind in _NOT_FOR_PAGES:
+            await send_answer(send, answer, scope["method"])
+            return
+        origin = request.headers.get(b"origin")
+        allowed = cors(origin, is_preflight=scope["method"] == "OPTIONS")
+        await send_answer(send, answer, scope["method"], allowed)
 
     async def _answer(self, route: Route, request: Request) -> Answer | None:
         method = request.scope["method"]
@@ -129,14 +105,9 @@ class Collector:
             case "form":
                 return await self._ingestion.form(route, request)
             case "healthz" | "readyz":
-                return self._health(is_ready_asked=route.kind == "readyz")
-            case "metrics":
-                text = self._metrics.text(self._gauges())
-                return Answer(200, text, [(b"content-type", b"text/plain")])
+                return self.health(is_ready_asked=route.kind == "readyz")
             case "openapi":
                 return _OPENAPI
-            case "debug":
-                return Answer(200, b"", ())  # HEAD
             case _ if method == "HEAD":
                 return Answer(200, b"", ())  # an SDK looks whether it is blocked
             case _:
@@ -165,71 +136,11 @@ class Collector:
             case _:
                 return posthog_config(text, as_script=route.type == "config.js")
 
-    def _health(self, *, is_ready_asked: bool) -> Answer:
+    def health(self, *, is_ready_asked: bool) -> Answer:
+        """Whether events can be stored; if asked, whether to send requests here."""
         reason = self._writer.error or self._metrics.fault()
         if reason is None and is_ready_asked and self.is_draining:
             reason = "draining"
         if reason is None:
             return json_answer({"status": "ok"})
         return json_answer({"status": "failing", "reason": reason}, 503)
-
-    def _gauges(self) -> list[tuple[str, str, float]]:
-        return [
-            (
-                "loomline_storage_ok",
-                "Whether the answering worker can store events.",
-                float(self._writer.error is None),
-            ),
-            (
-                "loomline_uptime_seconds",
-                "Since the answering worker began.",
-                time.monotonic() - self._started_at,
-            ),
-        ]
-
-    async def _stream(self, request: Request, send: Send) -> None:
-        """Server-sent events: what is judged from now on, as far as it is wanted."""
-        found = presented(self._keys, in_headers(request))
-        if found is None:
-            self._metrics.add("loomline_unauthorized_total")
-            raise Refused(UNAUTHORIZED)
-        if found[0].kind != "admin":
-            raise Refused(_ADMIN_ONLY)
-        query = request.query
-        by = Filter(**{name: query[name][0] for name in _FILTERS if name in query})
-        headers = [
-            (b"content-type", b"text/event-stream"),
-            (b"cache-control", b"no-store"),
-            *cors(request.headers.get(b"origin")),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        gone = asyncio.ensure_future(_disconnected(request.receive))
-        chunk, said_at = b": watching\n\n", time.monotonic()
-        async with self._debugger.watching() as queue:
-            while not gone.done() and not self.is_draining:
-                if chunk:
-                    await send(
-                        {"type": "http.response.body", "body": chunk, "more_body": True}
-                    )
-                    chunk = b""
-                try:
-                    async with asyncio.timeout(0.5):
-                        seen = await queue.get()
-                except TimeoutError:
-                    if time.monotonic() - said_at > 5:
-                        said_at = time.monotonic()
-                        chunk = b": still watching\n\n"
-                        if self._keys.find(found[1]) is None:
-                            break  # revoked meanwhile
-                    continue
-                if seen.is_wanted(by):
-                    data = msgspec.json.encode(seen)
-                    chunk = b"event: event\ndata: %b\n\n" % data
-        gone.cancel()
-        with suppress(OSError):
-            await send({"type": "http.response.body", "body": b""})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -76,6 +77,11 @@ LARGE_BYTES = 256 << 10
 """A body of more, decompressed, is unpacked in a thread, one at a time: as decoded
 values it is many times its size."""
 
+LOOKUP_THREADS = 16
+"""Of one worker: so many requests wait for another server at a time; others queue, as
+long as their bodies come to less than UNFINISHED_BYTES, each counted as LARGE_BYTES at
+least."""
+
 _SUCCESS = json_answer({"success": True})
 _JITSU = json_answer({"success": True, "ok": True})
 _TOO_MANY = error(
@@ -121,6 +127,8 @@ class Ingestion:
         self._metrics = metrics
         self._budget = Budget(UNFINISHED_BYTES)
         self._gate = asyncio.Semaphore(1)
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
+        self._looking_up = Budget(UNFINISHED_BYTES)
 
     @staticmethod
     def settled(waiting: list["asyncio.Future[bool]"], is_on_disk: bool) -> None:
@@ -402,8 +410,25 @@ class Ingestion:
             fingerprint=fingerprint,
         )
         if self._door.may_wait(given, key):  # for another server: not in the loop
-            return await asyncio.to_thread(take)
+            return await self._among_lookups(size_bytes, take)
         return await _beside_the_loop(size_bytes, take)
+
+    async def _among_lookups(self, size_bytes: int, take: Callable[[], Taken]) -> Taken:
+        """Take in threads of their own, so that a slow server delays nothing else.
+
+        Raises:
+            Refused: too many wait already.
+        """
+        size_bytes = max(size_bytes, LARGE_BYTES)
+        try:
+            self._looking_up.take(size_bytes)
+        except Crowded:
+            raise Refused(_CROWDED) from None
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._lookups, take)
+        finally:
+            self._looking_up.give_back(size_bytes)
 
     async def _store(self, taken: Taken) -> None:
         """Wait until it is on disk.

@@ -14,10 +14,8 @@ _SUMMARIES = {
     "posthog_flags": "PostHog's feature flags; there are none",
     "webhook": "Take another system's webhook",
     "form": "Take an HTML form",
-    "debug": "Events as they are judged, as server-sent events",
     "healthz": "Whether events can be stored",
     "readyz": "Whether requests should be sent here",
-    "metrics": "Counters for Prometheus",
     "openapi": "This document",
 }
 
@@ -120,7 +118,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
             }
         case "posthog_flags" if method == "POST":
             operation["requestBody"] = {"content": _ANY_JSON}
-        case "rudder_settings" | "debug":
+        case "rudder_settings":
             operation["security"] = _KEYS[:-1]
     return operation
 
@@ -131,10 +129,6 @@ def _responses(route: Route) -> dict[str, Any]:
         case "ingest" if route.style != "posthog_v1":
             schema = {"$ref": "#/components/schemas/Success"}
             good["content"] = {"application/json": {"schema": schema}}
-        case "metrics":
-            good["content"] = {"text/plain": {"schema": _TEXT}}
-        case "debug":
-            good["content"] = {"text/event-stream": {"schema": _TEXT}}
         case _:
             good["content"] = _ANY_JSON
     codes: dict[str, str] = {}
@@ -151,7 +145,7 @@ def _responses(route: Route) -> dict[str, Any]:
             }
         case "healthz" | "readyz":
             codes = {"503": "Not now."}
-        case "segment_settings" | "rudder_settings" | "posthog_config" | "debug":
+        case "segment_settings" | "rudder_settings" | "posthog_config":
             codes = {"401": "The key is missing or unknown.", "403": "Not this key."}
     responses = {"200": good}
     for code, description in codes.items():

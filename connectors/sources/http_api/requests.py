@@ -45,8 +45,8 @@ class Request:
         return b"receipts=1" in self.scope["query_string"].split(b"&")
 
 
-def in_headers(request: Request) -> Iterator[str]:
-    """What headers and query present as a write key.
+def in_headers(request: Request, *, and_query: bool = True) -> Iterator[str]:
+    """What headers, and unless told otherwise the query, present as a write key.
 
     Basic carries it as the user, with an empty password; a key that is made of both
     parts (Jitsu's `id:secret`) is presented as a whole first.
@@ -57,7 +57,7 @@ def in_headers(request: Request) -> Iterator[str]:
         yield from _authorized(authorization)
     if b"x-write-key" in headers:
         yield from _with_parts(headers[b"x-write-key"].decode("latin-1"))
-    if request.scope["query_string"]:
+    if and_query and request.scope["query_string"]:
         query = request.query
         for name in KEY_FIELDS:
             if name in query:

@@ -18,10 +18,8 @@ Kind = Literal[
     "posthog_flags",
     "webhook",
     "form",
-    "debug",
     "healthz",
     "readyz",
-    "metrics",
     "openapi",
 ]
 
@@ -67,10 +65,8 @@ ROUTES: dict[str, Route] = {
     "/decide": Route("posthog_flags", _POSTHOG),
     # Loomline's own
     "/api/v1/events": Route("ingest", ("native",)),
-    "/debug/stream": Route("debug"),
     "/healthz": Route("healthz"),
     "/readyz": Route("readyz"),
-    "/metrics": Route("metrics"),
     "/openapi.json": Route("openapi"),
 }
 

@@ -7,10 +7,8 @@ thread and no loop, so that a fork is safe.
 """
 
 import asyncio
-import fcntl
 import gc
 import os
-import re
 import resource
 import select
 import signal
@@ -27,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -40,11 +39,13 @@ from connectors.landing.home import Home
 from connectors.landing.manifest import sync_folder
 from connectors.landing.segments import SegmentWriter, recover, segments_folder
 from connectors.sources.forms import Forms
+from connectors.sources.http_api.admin import Admin
 from connectors.sources.http_api.app import Collector
 from connectors.sources.http_api.debugger import Debugger
 from connectors.sources.http_api.door import Door
 from connectors.sources.http_api.ingestion import Ingestion
 from connectors.sources.http_api.metrics import Metrics
+from connectors.sources.http_api.running import announce, only_one
 from connectors.sources.inbound_webhooks import InboundWebhooks
 from connectors.sources.rate_limits import Buckets
 from connectors.sources.write_keys import KeyRing
@@ -63,13 +64,15 @@ REQUEST_S = 60
 
 MAX_HEADER_BYTES = 64 << 10
 MAX_CONNECTIONS = 4096
+OPERATOR_CONNECTIONS = 32
+"""Kept free for operators while senders have all the others."""
+
 DRAIN_S = 8
 LINGER_S = 1.0
 """While draining, a client that was about to send on an open connection still may."""
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _READY = b"+"
-_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _MIN_LIFE_S = 1.0  # a worker that dies sooner is replaced with a pause
 
 
@@ -80,6 +83,8 @@ class Settings:
     workers: int
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None  # None: the one after `port`
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
     tls = _tls_faults(settings)
     if tls:
         raise ConfigError(tls)
-    lock = _only_one(home)
+    lock = only_one(home)
     try:
         folder = segments_folder(home)
         if not folder.exists():
@@ -132,10 +137,14 @@ def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
             sync_folder(home.inbox)
             sync_folder(home.path)
         recover(folder)
-        listening = _listening(settings)
+        listening = _listening(settings.host, settings.port, "--host or --port")
+        admin_port = settings.admin_port
+        if admin_port is None:
+            admin_port = settings.port + 1 if 0 < settings.port < 65535 else 0
+        operators = _listening(settings.admin_host, admin_port, "--admin-port")
         with tempfile.TemporaryDirectory(prefix="loomline-") as shared:
             parent = _Parent(
-                home, project, settings, rules, listening, Path(shared), lock
+                home, project, settings, rules, listening, operators, Path(shared), lock
             )
             parent.run(say)
     finally:
@@ -149,40 +158,17 @@ def _raise_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     _Protocol.max_connections = max(min(MAX_CONNECTIONS, soft - 128), 16)
+    _AdminProtocol.max_connections = _Protocol.max_connections + OPERATOR_CONNECTIONS
 
 
-def _only_one(home: Home) -> int:
-    """The lock of this home folder's collector."""
-    path = home.path / "collect.lock"
-    home.path.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    until = time.monotonic() + 2
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < until:
-                time.sleep(0.05)
-                continue
-            holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
-            os.close(lock)
-            raise ConfigError(
-                f"Another collector runs on {home.path} ({holder}). Stop it, or give "
-                "this one a home folder of its own (LOOMLINE_HOME)."
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
-        return lock
-
-
-def _listening(settings: Settings) -> socket.socket:
+def _listening(host: str, port: int, options: str) -> socket.socket:
     until = time.monotonic() + 5
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((settings.host, settings.port))
+            listening.bind((host, port))
         except OSError as error:
             listening.close()
             # Workers of a collector that was killed close the address in a moment.
@@ -190,12 +176,22 @@ def _listening(settings: Settings) -> socket.socket:
                 time.sleep(0.05)
                 continue
             raise ConfigError(
-                f"{settings.host}:{settings.port} cannot be listened on "
-                f"({error.strerror}); choose another --host or --port."
+                f"{host}:{port} cannot be listened on ({error.strerror}); choose "
+                f"another {options}."
             ) from error
         listening.listen(BACKLOG)
         listening.setblocking(False)
         return listening
+
+
+def _url(listening: socket.socket, scheme: str = "http") -> str:
+    host, port = listening.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _from_here(url: str) -> str:
+    """The address to use on this machine when all of its addresses are listened on."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _tls_faults(settings: Settings) -> str | None:
@@ -222,6 +218,7 @@ class _Parent:
         settings: Settings,
         rules: _Rules,
         listening: socket.socket,
+        operators: socket.socket,
         shared: Path,
         lock: int,
     ) -> None:
@@ -231,6 +228,7 @@ class _Parent:
         self._settings = settings
         self._rules = rules
         self._listening = listening
+        self._operators = operators
         self._shared = shared
         self._workers: dict[int, float] = {}  # process id → when it was started
         self._leaving: set[int] = set()
@@ -248,10 +246,11 @@ class _Parent:
         if not self._start(self._settings.workers):
             self._end(set(self._workers))
             raise LandingError("The workers could not start; they have said why.")
-        host, port = self._listening.getsockname()[:2]
+        operators_url = _url(self._operators)
+        announce(self._lock, _from_here(operators_url))
         scheme = "https" if self._settings.tls_cert else "http"
-        shown = f"[{host}]" if ":" in host else host
-        say(f"Collecting at {scheme}://{shown}:{port}")
+        say(f"Collecting at {_url(self._listening, scheme)}")
+        say(f"Metrics and live events at {operators_url}")
         while True:
             select.select([wake], [], [], 1.0)
             with suppress(BlockingIOError):
@@ -263,6 +262,7 @@ class _Parent:
                 self._swap(say)
             self._replace_dead(say)
         self._listening.close()
+        self._operators.close()
         self._end(set(self._workers))
         signal.set_wakeup_fd(-1)
         for end in (wake, waker, self._alive, self._hold):
@@ -363,7 +363,13 @@ class _Parent:
             os.close(self._hold)
             os.close(self._lock)  # held by the parent alone
             worker = _Worker(self._home, self._rules, self._shared)
-            code = worker.run(self._listening, self._settings, self._alive, says_ready)
+            code = worker.run(
+                self._listening,
+                self._operators,
+                self._settings,
+                self._alive,
+                says_ready,
+            )
         except Exception as error:  # noqa: BLE001 - nothing may leave a fork
             sys.stderr.write(f"A worker stopped: {type(error).__name__}: {error}\n")
         finally:
@@ -406,6 +412,12 @@ class _Worker:
             self._ingestion,
             keys=self._keys,
             writer=self._writer,
+            metrics=self._metrics,
+        )
+        self._admin = Admin(
+            self._app,
+            keys=self._keys,
+            writer=self._writer,
             debugger=self._debugger,
             metrics=self._metrics,
         )
@@ -414,30 +426,21 @@ class _Worker:
     def run(
         self,
         listening: socket.socket,
+        operators: socket.socket,
         settings: Settings,
         alive: int,
         says_ready: int,
     ) -> int:
-        config = uvicorn.Config(
+        config = _config(
             self._app,
-            loop="uvloop",
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
+            _Protocol,
             # Behind a proxy: FORWARDED_ALLOW_IPS names those whose word is taken.
             proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
-            backlog=BACKLOG,
-            limit_concurrency=None,
-            timeout_keep_alive=IDLE_S,
-            timeout_graceful_shutdown=DRAIN_S,
         )
-        config.load()
         if settings.tls_cert is not None:
             config.ssl = _tls(settings)
-        server = _Server(config, self._app)
+        admin = _config(self._admin, _AdminProtocol, proxy_headers=False)
+        server = _Server(config, self._app, admin, operators)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(self._serve(server, listening, alive, says_ready))
         self._writer.close()
@@ -492,6 +495,28 @@ class _Worker:
             )
 
 
+def _config(
+    app: Collector | Admin, protocol: type["_Protocol"], *, proxy_headers: bool
+) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=proxy_headers,
+        backlog=BACKLOG,
+        limit_concurrency=None,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    config.load()
+    return config
+
+
 def _tls(settings: Settings) -> ssl.SSLContext:
     """TLS 1.2 and later, without CBC suites."""
     assert settings.tls_cert is not None
@@ -503,11 +528,31 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server; says when it drains."""
+    """Uvicorn's server with a second socket for operators; says when it drains."""
 
-    def __init__(self, config: uvicorn.Config, app: Collector) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: Collector,
+        admin: uvicorn.Config,
+        operators: socket.socket,
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._admin = admin
+        self._operators = operators
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Uvicorn serves all its sockets with one application and one certificate.
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            self._operator_connected, sock=self._operators, backlog=self._admin.backlog
+        )
+        self.servers.append(server)
+
+    def _operator_connected(self) -> "_Protocol":
+        return _AdminProtocol(self._admin, self.server_state, app_state={})
 
     def leave(self) -> None:
         self._app.is_draining = True
@@ -569,22 +614,59 @@ class _Protocol(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        is_new = self.cycle is None or self.cycle.response_complete
-        if is_new and data.find(b"h2c", 0, 4096) >= 0:
-            # Java's client offers HTTP/2 in clear with every request; the parser would
-            # take it up and leave the body alone.
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _H2C.sub(b"", head) + end + rest
+        self._unset_keepalive_if_required()
         self._header_bytes += len(data)
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if self._header_bytes > MAX_HEADER_BYTES:
             self.transport.abort()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what has arrived; an offer of another protocol is passed over.
+
+        Java's client offers HTTP/2 in clear with every request. The parser takes such
+        an offer up: it ends the request at its head, and leaves what follows alone. So
+        another one reads the head once more, without the offer, and what follows.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self._is_offered:
+                    return  # CONNECT, which is answered with an error
+                data = self._head_without_offer() + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            else:
+                return
+
+    @property
+    def _is_offered(self) -> bool:
+        """Whether the request at hand is to be read again, without its offer."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_offer(self) -> bytes:
+        lines = [
+            b"%b %b HTTP/%b"
+            % (
+                self.parser.get_method(),
+                self.url,
+                self.parser.get_http_version().encode(),
+            )
+        ]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         self.begun_at = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self._is_offered:
+            return
         super().on_headers_complete()
         if self._is_draining:
             self.cycle.keep_alive = False
@@ -596,6 +678,8 @@ class _Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._is_offered:
+            return
         self.begun_at = None
         self._header_bytes = 0
         super().on_message_complete()
@@ -611,3 +695,7 @@ class _Protocol(HttpToolsProtocol):
     def _close_idle(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+
+
+class _AdminProtocol(_Protocol):
+    """The same for operators, who are let in when senders have all connections."""

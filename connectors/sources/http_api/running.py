@@ -1,0 +1,65 @@
+"""The lock of a home folder's collector, and the address where operators reach it."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from connectors.errors import ConfigError
+from connectors.landing.home import Home
+from connectors.landing.locks import is_held
+
+__all__ = ["admin_url", "announce", "only_one"]
+
+
+def only_one(home: Home) -> int:
+    """Take the lock of this home folder's collector; returns its descriptor.
+
+    Raises:
+        ConfigError: another collector holds it.
+    """
+    path = _path(home)
+    home.path.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    until = time.monotonic() + 2
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            holder = os.pread(lock, 200, 0).decode(errors="replace").partition("\n")[0]
+            os.close(lock)
+            raise ConfigError(
+                f"Another collector runs on {home.path} ({holder}). Stop it, or give "
+                "this one a home folder of its own (LOOMLINE_HOME)."
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, _holder(), 0)
+        return lock
+
+
+def announce(lock: int, url: str) -> None:
+    """Leave the operators' address in the lock file, for `admin_url`."""
+    os.pwrite(lock, _holder() + f"{url}\n".encode(), 0)
+
+
+def admin_url(home: Home) -> str | None:
+    """Return the operators' address of the collector that runs on this home folder.
+
+    None if no collector does.
+    """
+    path = _path(home)
+    if not is_held(path):
+        return None
+    _, _, url = path.read_text().partition("\n")
+    return url.strip() or None  # it is just starting
+
+
+def _path(home: Home) -> Path:
+    return home.path / "collect.lock"
+
+
+def _holder() -> bytes:
+    return f"process {os.getpid()}\n".encode()
