@@ -1,7 +1,7 @@
 """Importing event files: the whole admission, against dlt loading the same lines.
 
-dlt decodes and loads; Loomline decodes, normalises, judges every event, writes receipts
-and dispositions. Both in turn, three times; the median counts.
+dlt decodes and loads; Loomline decodes, normalises, judges every event, writes received
+counts and dispositions. Both in turn, three times; the median counts.
 """
 
 import shutil

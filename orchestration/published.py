@@ -3,6 +3,7 @@
     published/
         20261121T150000Z-0007/
             staging/events/2026-11.parquet
+            raw/dispositions/….parquet
             …
             snapshot.json       what is in it
             open.sql            the tables under their public names, in any DuckDB
@@ -10,8 +11,10 @@
 
 A version is never changed once `current` has named it. It shares the files that did
 not change with the version before it (hard links), so a run writes what it changed.
+Files of the raw streams never change: a version links them and writes nothing.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -27,7 +30,7 @@ import msgspec
 
 from connectors.errors import ConfigError, LoomlineError
 from connectors.landing.home import Home
-from connectors.landing.manifest import replace_file, sync_folder
+from connectors.landing.manifest import Manifest, replace_file, sync_folder
 from connectors.landing.writer import ROW_GROUP
 
 __all__ = [
@@ -60,7 +63,14 @@ hour. So many rows of staging.events take 1.4 s to write; smaller files would be
 thousands after a few years."""
 
 SCHEMAS = ("staging", "events", "identity", "profiles", "audiences", "destinations")
-ALONE = ("raw.loads",)  # the other raw streams are files already
+ALONE = ("raw.loads",)
+
+STREAMS = ("raw.dispositions", "raw.received_counts")
+"""Raw streams that are published, as the files they are."""
+
+NEWEST = "staging.int_dispositions"
+"""Its newest load is the last that the models have seen. A version shows the streams up
+to there, so that received = admitted + refused = accepted + … holds within it."""
 
 LAYOUT = 1
 """Rises when files of older versions can no longer be shared."""
@@ -89,7 +99,11 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotTable(msgspec.Struct, frozen=True, kw_only=True):
-    """One table; `hash` is of all its rows."""
+    """One table; `hash` is of all its rows.
+
+    `load_seq` is the last load whose rows count, of a raw stream: a compacted file may
+    hold later ones. None for other tables.
+    """
 
     schema: str
     name: str
@@ -97,6 +111,7 @@ class SnapshotTable(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     hash: str
     files: tuple[SnapshotFile, ...]
+    load_seq: int | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +133,7 @@ class Published:
     tables: int
     rows: int
     files_written: int
-    files_kept: int  # shared with the version before
+    files_kept: int  # shared with the version before or the raw streams
     bytes_written: int
     seconds: float
     unreadable: tuple[str, ...]  # views whose tables are gone: left out
@@ -126,12 +141,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows of a table that make one file, as they are in the warehouse."""
+    """Rows of a table that make one file, as they are in the warehouse or in `file`."""
 
     name: str
     condition: str
     rows: int
     sum: int
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,7 @@ class _Table:
     name: str
     columns: dict[str, str]
     parts: tuple[_Part, ...]
+    load_seq: int | None = None
 
 
 def publish(
@@ -165,7 +182,7 @@ def publish(
     try:
         with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
             warehouse.execute("set TimeZone = 'UTC'")
-            tables, unreadable = _tables(warehouse)
+            tables, unreadable = _tables(home, warehouse)
             shared = _shared(home, former, tables)
             if snapshot is None or not _is_same(home, snapshot, tables, shared):
                 name = f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{number:04}"
@@ -257,7 +274,7 @@ def _is_public(schema: str, name: str) -> bool:
 
 
 def _tables(
-    warehouse: duckdb.DuckDBPyConnection,
+    home: Home, warehouse: duckdb.DuckDBPyConnection
 ) -> tuple[list[_Table], tuple[str, ...]]:
     """The public tables, and the names of views that cannot be read any longer.
 
@@ -277,6 +294,8 @@ def _tables(
     tables: list[_Table] = []
     unreadable: list[str] = []
     for schema, name in found:
+        if f"{schema}.{name}" in STREAMS:
+            tables.append(_stream(home, warehouse, schema, name))
         if not _is_public(schema, name):
             continue
         try:
@@ -288,6 +307,31 @@ def _tables(
         parts = tuple(_parts(warehouse, schema, name, columns))
         tables.append(_Table(schema, name, columns, parts))
     return tables, tuple(unreadable)
+
+
+def _stream(
+    home: Home, warehouse: duckdb.DuckDBPyConnection, schema: str, name: str
+) -> _Table:
+    """A raw stream: the files of all loads that the models have seen.
+
+    The first is the empty one that has all columns; older files may lack some.
+    """
+    empty = home.raw / "schema" / f"{name}.parquet"
+    described = warehouse.execute(
+        f"describe from read_parquet({_text(str(empty))})"
+    ).fetchall()
+    columns = {row[0]: row[1] for row in described if row[0] != "load_seq"}
+    (newest,) = warehouse.execute(
+        f"select coalesce(max(load_seq), 0) from {NEWEST}"
+    ).fetchall()[0]
+    digest = hashlib.sha256(empty.read_bytes()).hexdigest()
+    parts = [_Part("empty", "", 0, _sum(digest), empty)]
+    for file in Manifest(home).files():
+        is_later = file.tier == "load" and file.load_seq > newest
+        if file.stream == name and not is_later:
+            path = home.raw / file.path
+            parts.append(_Part(path.stem, "", file.rows, _sum(file.sha256), path))
+    return _Table(schema, name, columns, tuple(parts), newest)
 
 
 def _parts(
@@ -403,7 +447,8 @@ def _is_same(
     except FileNotFoundError:
         return False
     return (
-        len(former.tables) == len(tables)
+        [table.load_seq for table in former.tables]
+        == [table.load_seq for table in tables]
         and len(shared) == files == parts
         and script == _script(home, former)
     )
@@ -434,8 +479,9 @@ def _write(
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             file = shared.get((table.schema, table.name, part.name))
             if file is None or former is None:
-                file = _write_part(warehouse, table, part, folder, path)
-                written.append(file)
+                file = _make_file(warehouse, table, part, folder, path)
+                if part.file is None:
+                    written.append(file)
             else:
                 _link(home.published / former.version / path, folder / path)
             files.append(file)
@@ -447,6 +493,7 @@ def _write(
                 rows=sum(file.rows for file in files),
                 hash=_hex(sum(part.sum for part in table.parts)),
                 files=tuple(files),
+                load_seq=table.load_seq,
             )
         )
     snapshot = Snapshot(
@@ -467,7 +514,7 @@ def _write(
     return snapshot, written
 
 
-def _write_part(
+def _make_file(
     warehouse: duckdb.DuckDBPyConnection,
     table: _Table,
     part: _Part,
@@ -475,6 +522,10 @@ def _write_part(
     path: str,
 ) -> SnapshotFile:
     """Rows in an order of their own, so that the same rows are the same bytes."""
+    if part.file is not None:
+        _link(part.file, folder / path)
+        size = (folder / path).stat().st_size
+        return SnapshotFile(path=path, rows=part.rows, bytes=size, hash=_hex(part.sum))
     columns = ", ".join(
         f"{_quoted(column)}::varchar as {_quoted(column)}"
         if _is_wide(kind)
@@ -533,10 +584,15 @@ def _statements(home: Home, snapshot: Snapshot) -> Iterator[str]:
             for column, kind in table.columns.items()
         )
         files = ",\n    ".join(_text(str(folder / file.path)) for file in table.files)
+        options, condition = "hive_partitioning = false", ""
+        if table.load_seq is not None:
+            # Only compacted files have the column; of the others all rows count.
+            options += ", union_by_name = true"
+            condition = f"\nwhere coalesce(load_seq, 0) <= {table.load_seq}"
         yield (
             f"create view {_name(table.schema, table.name)} as\n"
             f"select {columns}\n"
-            f"from read_parquet([\n    {files}\n], hive_partitioning = false)"
+            f"from read_parquet([\n    {files}\n], {options}){condition}"
         )
 
 
@@ -631,6 +687,11 @@ def _text(value: str) -> str:
 def _is_wide(kind: str) -> bool:
     """128-bit integers: Parquet has none, and DuckDB would round them to doubles."""
     return "HUGEINT" in kind
+
+
+def _sum(sha256: str) -> int:
+    """A file's digest as the `sum` of a part."""
+    return int(sha256[:32], 16)
 
 
 def _hex(value: int) -> str:

@@ -137,7 +137,7 @@ def _send(
 class Books:
     """What landed, of all that was ever sent."""
 
-    receipts: Counter[str]  # items by source
+    received: Counter[str]  # items by source
     dispositions: Counter[tuple[str, str]]  # by source and disposition
     reasons: Counter[str | None]
     stored: Counter[str]  # rows of `raw.events` by message id
@@ -146,7 +146,7 @@ class Books:
         by_source: Counter[str] = Counter()
         for (source, _), count in self.dispositions.items():
             by_source[source] += count
-        assert self.receipts == by_source
+        assert self.received == by_source
 
     def assert_kept(self, load: Load, *, once: bool = False) -> None:
         """Everything acknowledged is there; exactly that, and `once`, if so asked."""
@@ -154,7 +154,7 @@ class Books:
         lost = load.acknowledged - self.stored.keys()
         assert not lost, f"{len(lost)} of {len(load.acknowledged)} lost"
         assert "segment_damaged" not in self.reasons
-        received = self.receipts.total()
+        received = self.received.total()
         assert len(load.acknowledged) <= received <= load.count_attempted
         if once:
             assert received == load.count_attempted == len(load.acknowledged)
@@ -163,12 +163,12 @@ class Books:
 
 def books(home: Home) -> Books:
     """Land everything that is accepted, and count."""
-    receipts: Counter[str] = Counter()
-    for row in landed(home, "receipts"):
-        receipts[row["source"]] += row["items"]
+    received: Counter[str] = Counter()
+    for row in landed(home, "received_counts"):
+        received[row["source"]] += row["items"]
     rows = landed(home, "dispositions")
     return Books(
-        receipts,
+        received,
         Counter((row["source"], row["disposition"]) for row in rows),
         Counter(row["reason"] for row in rows),
         Counter(row["message_id"] for row in landed(home, "events")),

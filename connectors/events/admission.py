@@ -110,7 +110,7 @@ class Origin:
 
 
 class DispositionRow(NamedTuple):
-    """One item's fate at the door; `payload` is kept for all but admitted ones."""
+    """One item's disposition; `payload` is that of rejected and quarantined ones."""
 
     message_id: str | None
     source: str

@@ -1,5 +1,6 @@
 """A home folder that models can be run on: empty streams are streams too."""
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -9,14 +10,22 @@ from connectors.landing.streams import SCHEMAS
 
 __all__ = ["prepare"]
 
+RENAMED = {"receipts": "received_counts"}
+"""Streams that the manifest of an older home knows by their former name."""
+
 
 def prepare(home: Home) -> None:
     """Make the folders, an empty manifest, and a file of each stream's columns."""
     for folder in (home.inbox, home.raw / "schema"):
         folder.mkdir(parents=True, exist_ok=True)
     with Manifest(home).rewriting() as (files, write):
-        if not home.loads.exists():  # by now: another process may have landed
-            write(files)
+        renamed = [
+            msgspec.structs.replace(file, stream=RENAMED.get(file.stream, file.stream))
+            for file in files
+        ]
+        # The manifest may exist by now: another process may have landed.
+        if not home.loads.exists() or renamed != files:
+            write(renamed)
     for stream, schema in SCHEMAS.items():
         # A compacted file says per row which load it came with.
         schema = schema.append(pa.field("load_seq", pa.int64()))

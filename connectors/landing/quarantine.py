@@ -109,10 +109,10 @@ def replay(
     """Send items through the current rules: how many, and what became of them.
 
     All or nothing: one load holds every replay, and two replays wait for each other.
-    Each is a new receipt whose disposition says in `replay_of` what it replays: the
-    message id, or the item's own where others share that; one that is refused again is
-    kept again. `choose` is given all that is held; `keys` gives the scope and policy of
-    a source.
+    Each counts as received again, with a disposition that says in `replay_of` what it
+    replays: the message id, or the item's own where others share that; one that is
+    refused again is kept again. `choose` is given all that is held; `keys` gives the
+    scope and policy of a source.
     """
     admission = Admission(IdentifierRules.load(project), Rulebook.load(project))
     with exclusive(home.raw / "replay.lock"):

@@ -54,7 +54,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("row_hash", _text),
         ]
     ),
-    "receipts": pa.schema(
+    "received_counts": pa.schema(
         [
             ("segment", _text),
             ("source", _text),
@@ -145,7 +145,7 @@ def tables(admitted: Admitted) -> dict[str, pa.Table]:
     """What one load adds to each stream; streams it adds nothing to are left out."""
     rows: dict[str, Sequence[Sequence[Any]]] = {
         "events": admitted.events,
-        "receipts": [
+        "received_counts": [
             (*place, items) for place, items in sorted(admitted.received.items())
         ],
         "dispositions": admitted.dispositions,

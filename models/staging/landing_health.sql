@@ -6,7 +6,7 @@ with
 
 arrivals as (
 
-    select source, hour, items from {{ ref('raw_receipts') }}
+    select source, hour, items from {{ ref('raw_received_counts') }}
 
 ),
 

@@ -214,7 +214,7 @@ def replay(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Send refused events through the current rules, as a new receipt each."""
+    """Send refused events through the current rules; each counts as received again."""
     from connectors.events.policy import Policy
     from connectors.landing.prepare import prepare
     from connectors.landing.quarantine import held

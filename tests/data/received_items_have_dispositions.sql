@@ -1,12 +1,12 @@
 -- A source and hour in which the door counted other items than it disposed of.
-{{ config(meta={'dagster': {'ref': {'name': 'raw_receipts'}}}) }}
+{{ config(meta={'dagster': {'ref': {'name': 'raw_received_counts'}}}) }}
 
 with
 
 received as (
 
     select source, hour, sum(items) as count_received
-    from {{ ref('raw_receipts') }}
+    from {{ ref('raw_received_counts') }}
     group by source, hour
 
 ),

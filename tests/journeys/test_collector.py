@@ -130,7 +130,7 @@ def receipts(answer: httpx.Response) -> list[tuple[str, str, str | None]]:
 def balance(home: Home) -> Counter[str]:
     """Dispositions of everything, which are as many as was received."""
     dispositions = landed(home, "dispositions")
-    received = sum(row["items"] for row in landed(home, "receipts"))
+    received = sum(row["items"] for row in landed(home, "received_counts"))
     assert received == len(dispositions)
     assert len(landed(home, "events")) == sum(
         row["disposition"] == "admitted" for row in dispositions

@@ -326,7 +326,7 @@ def test_landing_again_and_restarting_repeats_nothing(home: Home) -> None:
             landed(home, "events")
     # Each request is a row of `raw.events`; the models make one of them.
     found = books(home)
-    assert found.receipts == {"web": 3}
+    assert found.received == {"web": 3}
     assert found.stored == {"same": 3}
 
 

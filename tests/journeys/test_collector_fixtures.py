@@ -61,7 +61,7 @@ class Replay:
     exchanges: dict[str, list[Exchange]]  # by SDK
     events: list[Row]
     dispositions: list[Row]
-    receipts: list[Row]
+    received: list[Row]
 
 
 def connected(collector: Collecting) -> httpx.Client:
@@ -97,7 +97,7 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
             for line in path.read_text().splitlines():
                 exchanges[path.stem].append(sent(client, json.loads(line)))
     events, dispositions = landed(home, "events"), landed(home, "dispositions")
-    return Replay(exchanges, events, dispositions, landed(home, "receipts"))
+    return Replay(exchanges, events, dispositions, landed(home, "received_counts"))
 
 
 def stored_id(event: Row) -> str:
@@ -193,7 +193,7 @@ def test_no_recorded_event_is_refused_and_the_books_balance(replay: Replay) -> N
         for exchange in exchanges
         for id in exchange.request.get("event_ids", ())
     ]
-    counted = sum(row["items"] for row in replay.receipts)
+    counted = sum(row["items"] for row in replay.received)
     assert counted == len(replay.dispositions) == len(replay.events) == len(sent_ids)
 
 

@@ -334,7 +334,7 @@ def test_a_client_that_goes_away_half_way_is_forgotten(home: Home) -> None:
             with connect(collector) as gone:
                 gone.sendall(head("content-length: 200000") + b" " * size)
         assert collector.post("/v1/track", event("m"), headers=AUTH).is_success
-        assert books(home).receipts == {"web": 1}
+        assert books(home).received == {"web": 1}
 
 
 # Rates and keys
@@ -377,7 +377,7 @@ def test_a_flood_is_limited_to_the_event_over_all_workers(home: Home) -> None:
     assert all(wait.isdigit() and int(wait) >= 1 for wait in waits)
     assert found.dispositions["flood", "admitted"] == flood[200]
     assert found.dispositions["flood", "rate_limited"] == flood[429]
-    assert found.receipts["flood"] == 700
+    assert found.received["flood"] == 700
     found.assert_balanced()
 
 

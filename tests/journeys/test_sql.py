@@ -126,6 +126,55 @@ def test_control_characters_are_shown_and_not_obeyed(
     assert "\x1b" not in done.stdout and "NULL" in done.stdout
 
 
+CONTRACT = """
+event: plan_changed
+on_violation: quarantine
+schema: {type: object, required: [plan_type]}
+"""
+
+
+def test_what_was_sent_and_refused_answers_with_its_reason(checkout: Checkout) -> None:
+    contracts = checkout.path / "connectors" / "events" / "contracts"
+    (contracts / "plan_changed.yml").write_text(CONTRACT)
+    calls = [
+        {"type": "track", "event": "Plan Changed", "userId": "u1", "messageId": "m1"},
+        {"type": "track", "event": "Viewed", "messageId": "m2"},
+        {"type": "track", "event": "Order Completed", "userId": "u1", "messageId": "m"},
+        {"type": "track", "event": "Order Completed", "userId": "u1", "messageId": "m"},
+    ]
+    events = checkout.path / "events.ndjson"
+    events.write_text("\n".join(map(json.dumps, calls)))
+    checkout.loomline("import", str(events), "--source", "web")
+    checkout.loomline("run", "--no-push")
+
+    def asked(query: str) -> list[list[object]]:
+        rows: list[list[object]] = checkout.json("sql", query)["rows"]
+        return rows
+
+    refused = asked(
+        "select message_id, disposition, reason, payload->>'$.event' "
+        "from raw.dispositions where disposition <> 'admitted' order by message_id"
+    )
+    reason = "contract plan_changed v1: plan_type: required"
+    assert refused == [
+        ["m1", "quarantined", reason, "Plan Changed"],
+        ["m2", "rejected", "missing_identity", "Viewed"],
+    ]
+    # received = what became of it at admission = what became of it in the models
+    assert asked(
+        "select (select sum(items) from raw.received_counts),"
+        " (select count(*) from raw.dispositions),"
+        " (select count(*) from staging.dispositions)"
+    ) == [[4, 4, 4]]
+    admitted = ("admitted", "raw"), ("accepted", "staging"), ("duplicate", "staging")
+    assert [
+        asked(
+            f"select count(*) from {schema}.dispositions where disposition = '{what}'"
+        )
+        for what, schema in admitted
+    ] == [[[2]], [[1]], [[1]]]
+
+
 @pytest.mark.parametrize(
     ("query", "told"),
     [

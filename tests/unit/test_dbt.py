@@ -116,8 +116,8 @@ BREAKS = {
     ),
     "received_items_have_dispositions": (
         "delete from raw.dispositions where {one}",
-        "update raw.receipts set items = items + 1 where {one}",
-        "delete from raw.receipts",
+        "update raw.received_counts set items = items + 1 where {one}",
+        "delete from raw.received_counts",
     ),
     "admitted_items_are_accepted_or_repeat": (
         "delete from staging.int_dispositions where disposition = 'duplicate'",

@@ -50,7 +50,7 @@ def test_columns_without_a_dictionary_exist() -> None:
 def test_streams_without_rows_are_left_out() -> None:
     assert tables(Admitted()) == {}
     found = tables(admitted(7))
-    assert set(found) == {"receipts", "dispositions"}
+    assert set(found) == {"received_counts", "dispositions"}
 
 
 @pytest.mark.parametrize("stream", SCHEMAS)
@@ -98,7 +98,7 @@ def test_an_event_arrives_in_sql_as_it_was_sent(tmp_path: Path) -> None:
         1,
         None,
     )
-    assert engine.execute("select * from receipts").fetchone()[3] == 2  # type: ignore[index]
+    assert engine.execute("select * from received_counts").fetchone()[3] == 2  # type: ignore[index]
     assert engine.execute(
         "select disposition, reason, payload is null from dispositions order by 1"
     ).fetchall() == [("admitted", None, True), ("rejected", "missing_identity", False)]
@@ -152,7 +152,9 @@ def test_whatever_was_admitted_can_be_written_and_read(tmp_path: Path) -> None:
     out = fuzzed(seed=1, count=20_000)
     engine = landed(tmp_path, out)
     assert value(engine, "select count(*) from events") == len(out.events)
-    assert value(engine, "select sum(items) from receipts") == len(out.dispositions)
+    assert value(engine, "select sum(items) from received_counts") == len(
+        out.dispositions
+    )
     for column in ("properties", "traits", "context", "integrations", "consent"):
         query = f"""
             select count(*) from events

@@ -26,7 +26,7 @@ from tests.warehouse.conftest import MakeWarehouse
 
 Rows = dict[str, list[tuple[Any, ...]]]
 DAYS_AGO = (time.time() // 86_400 - 5) * 86_400
-STREAMS = ("events", "receipts", "dispositions", "consent")
+STREAMS = ("events", "received_counts", "dispositions", "consent")
 
 
 def calls(name: str, *, is_plain: bool = False, count: int = 5) -> str:
@@ -112,7 +112,7 @@ def raw(home: Home) -> Rows:
 
 LEFT_OUT = {
     "events": "received_at, timestamp, row_hash",
-    "receipts": "segment, hour",
+    "received_counts": "segment, hour",
     "dispositions": "received_at, reason",
     "consent": "received_at",
 }
@@ -130,7 +130,7 @@ def assert_whole(home: Home) -> None:
 
 def assert_balanced(home: Home) -> None:
     rows = raw(home)
-    received = sum(row[1] for row in rows["receipts"])
+    received = sum(row[1] for row in rows["received_counts"])
     assert received == len(rows["dispositions"])
 
 

@@ -21,7 +21,12 @@ import msgspec
 import pytest
 
 from connectors.errors import ConfigError
+from connectors.landing.compaction import compact
 from connectors.landing.home import Home
+from connectors.landing.manifest import Manifest
+from connectors.landing.prepare import prepare
+from connectors.landing.streams import rows_table
+from connectors.landing.writer import land
 from orchestration.published import (
     PART_ROWS,
     READERS_S,
@@ -241,6 +246,130 @@ def test_a_view_whose_table_is_gone_is_left_out_and_told(home: Home) -> None:
     done = published(home)
     assert done.unreadable == ("audiences.aud_old",)
     assert set(tables(home)) == PUBLIC
+
+
+# Raw streams
+
+STREAMS = ["raw.dispositions", "raw.received_counts"]
+
+
+def build(home: Home) -> None:
+    """What the models would make of the streams, up to the newest load."""
+    newest = Manifest(home).newest()
+    views = "".join(f"create or replace view {name} as select 1;" for name in STREAMS)
+    change(
+        home,
+        "create schema if not exists raw; create schema if not exists staging;"
+        f"{views} create or replace table staging.int_dispositions as "
+        f"select {newest} as load_seq where {newest} > 0",
+    )
+
+
+def refuse(home: Home, *ids: str) -> None:
+    """Land one load in which these were rejected."""
+    at = int(NOW * 1e6)
+    place = ("web", "http", at, "rejected", "missing_identity", None)
+    found = [(name, *place, f'{{"id":"{name}"}}', None) for name in ids]
+    loaded = {
+        "dispositions": rows_table("dispositions", found),
+        "received_counts": rows_table(
+            "received_counts", [(ids[0], "web", at, len(ids))]
+        ),
+    }
+    assert land(home, f"load-{ids[0]}", loaded)
+
+
+@pytest.fixture
+def streams(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    prepare(home)
+    build(home)
+    return home
+
+
+COUNTED = "select (select count(*) from raw.dispositions), sum(items) from "
+COUNTED += "raw.received_counts"
+
+
+def test_refused_items_are_asked_for_with_what_was_sent(streams: Home) -> None:
+    refuse(streams, "m1", "m2")
+    build(streams)
+    published(streams)
+    query = "select message_id, reason, payload from raw.dispositions order by all"
+    assert rows(streams, query) == [
+        ("m1", "missing_identity", '{"id":"m1"}'),
+        ("m2", "missing_identity", '{"id":"m2"}'),
+    ]
+    assert rows(streams, COUNTED) == [(2, 2)]
+    columns = "select string_agg(column_name, ' ') from (describe {})"
+    assert [rows(streams, columns.format(name))[0][0] for name in STREAMS] == [
+        "message_id source path received_at disposition reason event payload replay_of",
+        "segment source hour items",
+    ]
+
+
+def test_a_stream_without_rows_is_a_table_without_rows(streams: Home) -> None:
+    published(streams)
+    assert [rows(streams, f"from {name}") for name in STREAMS] == [[], []]
+    assert not published(streams).is_new
+
+
+def test_raw_streams_are_linked_and_nothing_is_written(streams: Home) -> None:
+    refuse(streams, "m1")
+    build(streams)
+    assert published(streams).bytes_written == 0
+    refuse(streams, "m2")
+    build(streams)
+    done = published(streams)
+    assert (done.is_new, done.files_written, done.files_kept) == (True, 0, 6)
+    assert_whole(streams)
+    raw = {path.stat().st_ino for path in streams.raw.rglob("*.parquet")}
+    assert set(inodes(streams).values()) <= raw
+    # What compaction replaces and deletes, a version goes on reading.
+    reader = open_snapshot(streams)
+    assert compact(streams, clock=lambda: time.time() + 86_400) > 0
+    for path in streams.raw.glob("*/*/load-*"):
+        path.unlink()
+    assert reader.sql(COUNTED).fetchall() == [(2, 2)]
+    assert published(streams).bytes_written == 0
+    assert rows(streams, COUNTED) == [(2, 2)]
+    assert not published(streams).is_new
+
+
+def test_loads_that_the_models_have_not_seen_wait_for_the_next_version(
+    streams: Home,
+) -> None:
+    refuse(streams, "m1")
+    build(streams)
+    refuse(streams, "m2", "m3")
+    published(streams)
+    assert rows(streams, COUNTED) == [(1, 1)]
+    # Also when compaction has put both into one file meanwhile.
+    compact(streams, clock=lambda: time.time() + 86_400)
+    published(streams)
+    assert rows(streams, COUNTED) == [(1, 1)]
+    build(streams)
+    assert published(streams).is_new
+    assert rows(streams, COUNTED) == [(3, 3)]
+
+
+def test_files_from_before_a_column_was_added_lack_it(streams: Home) -> None:
+    older = rows_table("received_counts", [("s", "web", 0, 7)]).drop(["segment"])
+    assert land(streams, "older", {"received_counts": older})
+    build(streams)
+    published(streams)
+    assert rows(streams, "select segment, items from raw.received_counts") == [
+        (None, 7)
+    ]
+
+
+def test_counts_that_landed_as_receipts_are_received_counts(streams: Home) -> None:
+    counts = rows_table("received_counts", [("s", "web", 0, 7)])
+    assert land(streams, "older", {"receipts": counts})
+    prepare(streams)
+    build(streams)
+    published(streams)
+    assert rows(streams, "select items from raw.received_counts") == [(7,)]
 
 
 # Only what changed

@@ -1,3 +1,0 @@
-{{ config(alias='receipts') }}
-
-{{ raw_stream('receipts') }}

@@ -1,0 +1,3 @@
+{{ config(alias='received_counts') }}
+
+{{ raw_stream('received_counts') }}
