@@ -20,12 +20,18 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
-from connectors.events.canonical import TYPES, ConsentStatement, Disposition, Event
+from connectors.events.canonical import (
+    TYPES,
+    ConsentStatement,
+    Disposition,
+    Event,
+    Identifier,
+)
 from connectors.events.clock import correct, instant
 from connectors.events.consent import stated
 from connectors.events.decode import Undecodable, decode_item
 from connectors.events.fingerprint import wanted
-from connectors.events.identifiers import IdentifierRules
+from connectors.events.identifiers import PERSONLESS, RULE_VERSION, IdentifierRules
 from connectors.events.naming import as_text, event_name
 from connectors.events.placeholders import Placeholders
 from connectors.events.policy import Policy
@@ -68,7 +74,8 @@ _changeable = attrgetter(*_CHANGEABLE)
 
 _READ = frozenset(
     {
-        *("messageId", "type", "event", "name", "channel", "groupId", "groupType"),
+        *("messageId", "type", "event", "event_text", "name", "channel"),
+        *("groupId", "groupType"),
         *("userId", "anonymousId", "distinctId", "previousId"),
         *("timestamp", "originalTimestamp", "sentAt", "receivedAt"),
         *("properties", "traits", "context", "integrations"),
@@ -77,8 +84,10 @@ _READ = frozenset(
 """Fields of a call that the canonical event has a place for; `category` has one in the
 properties of a page or screen."""
 
-_CREDENTIALS = frozenset(("writeKey", "write_key", "api_key", "token"))
+_CREDENTIALS = frozenset(("writeKey", "write_key", "api_key"))
 _COLUMNS = frozenset((*Event.__struct_fields__, "load_seq"))
+_OWN_ROW = frozenset(("content_hash", "row_hash", "scope"))
+"""What tells a row of `raw.events` that comes back."""
 
 _DEFAULT = Policy()
 _NAMELESS = ("identify", "page", "screen", "alias")
@@ -166,6 +175,7 @@ class Admission:
     ) -> None:
         rules = rules or _NoRules()
         self._identifiers_of = identifiers.of
+        self._carried_by = identifiers.carried
         self._strong = identifiers.strong
         self._placeholders = placeholders or Placeholders()
         self._concerns = rules.concerns
@@ -269,7 +279,8 @@ class Admission:
             if is_plain and has_identity and is_named:
                 source = origin.source
                 if not self._concerns(policy, source, kind, text) and (
-                    origin.fingerprint is None or kind != "identify"
+                    origin.fingerprint is None
+                    or (kind != "identify" and self._has_id(call))
                 ):
                     return None  # by far the most
                 if kind == "track":
@@ -328,6 +339,14 @@ class Admission:
         has_second = bool(self._second_id) and _is_text(event.anonymous_id)
         return has_first or has_second or bool(self._identifiers_of(event))
 
+    def _has_id(self, call: dict[str, Any]) -> bool:
+        """Whether the user or anonymous id of a call is no placeholder."""
+        return any(
+            _is_text(call.get(name))
+            and Identifier(kind, call[name], RULE_VERSION) not in self._placeholders
+            for name, kind in (("userId", "user_id"), ("anonymousId", "anonymous_id"))
+        )
+
     def _wants_fingerprint(self, event: Event) -> bool:
         """Whether an event is to get the fingerprint of whoever sent it.
 
@@ -335,16 +354,18 @@ class Admission:
         was seen without identifiers belongs. Never beside a cookie alone: the cookies
         of people behind one address would be one person's.
         """
-        context = event.context or {}
-        if type(context) is not dict or as_text(context.get("fingerprint")):
-            return False  # what was sent stays
-        carried = self._identifiers_of(event)
+        if type(event.context or {}) is not dict or event.type == "group":
+            return False
+        carried = [
+            identifier
+            for identifier in self._identifiers_of(event)
+            if identifier not in self._placeholders or identifier.kind == PERSONLESS
+        ]
+        if any(identifier.kind == "fingerprint" for identifier in carried):
+            return False  # the one that was sent stays
         return not carried or (
             event.type == "identify"
-            and any(
-                identifier.kind in self._strong and identifier not in self._placeholders
-                for identifier in carried
-            )
+            and any(identifier.kind in self._strong for identifier in carried)
         )
 
     def _noted(
@@ -359,7 +380,8 @@ class Admission:
             event=event.event,
         )
         if event.consent is not None and verdict.disposition != "suppressed":
-            note.stated = Stated(event.timestamp, event.identifiers, event.consent)
+            speaker = self._carried_by(event)
+            note.stated = Stated(event.timestamp, speaker, event.consent)
         return note
 
     def keep(
@@ -385,7 +407,7 @@ class Admission:
                 item, origin, own, (line, index), message_id
             )
             if event.consent is not None:
-                out.consent.append(_statement(event))
+                out.consent.append(_statement(event, self._carried_by(event)))
             if note is not None:
                 texts = self._noted_on(event, note, texts)
             place = (origin.source, origin.path, received_at)
@@ -509,6 +531,11 @@ def given_id(item: Any) -> str | None:
 
 def _stamped(context: Any, fingerprint: str) -> dict[str, Any]:
     known = context if type(context) is dict else {}
+    sent = known.get("fingerprint")
+    if sent is not None:  # it is no identifier
+        unknown = known.get("unknown_fields")
+        unknown = unknown if type(unknown) is dict else {}
+        known = {**known, "unknown_fields": {**unknown, "fingerprint": sent}}
     return {**known, "fingerprint": fingerprint}
 
 
@@ -612,7 +639,8 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
                 name = properties.get("name")
             if category is not None and "category" not in properties:
                 properties = {**properties, "category": category}
-    if not _READ.issuperset(call):
+    is_named = kind != "track" and get("event") is not None
+    if is_named or not _READ.issuperset(call):
         context = _with_unknown(context, call, kind)
     channel = get("channel")
     if channel is not None and (context is None or type(context) is dict):
@@ -625,10 +653,15 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
 def _with_unknown(context: Any, call: dict[str, Any], kind: str) -> Any:
     """The context with the fields of a call that have no place of their own."""
     unread = call.keys() - _READ - _CREDENTIALS
-    if kind == "page" or kind == "screen":
-        unread.discard("category")
-    if "content_hash" in unread:  # a row of `raw.events` that comes back
+    if unread >= _OWN_ROW:
         unread -= _COLUMNS
+    if kind == "page" or kind == "screen":
+        properties = call.get("properties")
+        placed = properties.get("category") if type(properties) is dict else None
+        if properties is None or placed in (None, call.get("category")):
+            unread.discard("category")
+    elif kind != "track" and (as_text(call.get("event")) or "$")[:1] != "$":
+        unread.add("event")
     unknown = {name: call[name] for name in sorted(unread) if call[name] is not None}
     if not unknown:
         return context
@@ -636,7 +669,8 @@ def _with_unknown(context: Any, call: dict[str, Any], kind: str) -> Any:
         return {"unknown_fields": {**unknown, "context": context}}
     context = context or {}
     earlier = context.get("unknown_fields")
-    if type(earlier) is dict:
+    if earlier is not None:
+        earlier = earlier if type(earlier) is dict else {"unknown_fields": earlier}
         unknown = {**earlier, **unknown}
     return {**context, "unknown_fields": unknown}
 
@@ -705,13 +739,14 @@ def _hash(text: str) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _statement(event: Event) -> ConsentStatement:
+def _statement(event: Event, speaker: list[Identifier]) -> ConsentStatement:
+    """A person's choice holds also where the event that tells of it has no profile."""
     return ConsentStatement(
         event.message_id,
         event.scope,
         event.source,
         event.timestamp,
         event.received_at,
-        event.identifiers,
+        speaker,
         event.consent or {},
     )

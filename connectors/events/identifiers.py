@@ -94,6 +94,7 @@ class IdentifierRules:
         self._system: list[_Place] = []  # `$` fields
         self._traits: list[_Place] = []  # of the person
         self._context_traits: list[_Place] = []
+        self._once: list[_Place] = []  # traits set once
         self._context: dict[str, list[tuple[tuple[str, ...], _Place]]] = {}
         self.strong = frozenset(r["kind"] for r in rows if r["class"] == "strong")
         for row in rows:
@@ -103,6 +104,11 @@ class IdentifierRules:
         for kind in ("distinct_id", "previous_id"):
             self._fields.append(_Place(kind, kind, 0, _trim))
         self._values_of = attrgetter(*(place.name for place in self._fields))
+        last = max(len(row["read_from"].split("|")) for row in rows)
+        self._once = [
+            place._replace(rank=place.rank + last)
+            for place in (*self._system, *self._traits)
+        ]
 
     @classmethod
     def load(cls, project: Path) -> "IdentifierRules":
@@ -131,10 +137,21 @@ class IdentifierRules:
         PERSONLESS and MENTIONED, which say that an event is without a person, and make
         no profile.
         """
+        posthog = _object(_object(event.context).get("posthog"))
+        if posthog:
+            mentioned = as_text(posthog.get("$distinct_id"))
+            wants_profile = posthog.get("$process_person_profile", True)
+            if wants_profile in (False, "false", "False"):
+                return _personless(event, mentioned)
+            if mentioned is not None and event.type == "group":
+                return self.carried(event) or [
+                    Identifier(MENTIONED, mentioned, RULE_VERSION)
+                ]
+        return self.carried(event)
+
+    def carried(self, event: Event) -> list[Identifier]:
+        """Every identifier of the event, also where it is to belong to no profile."""
         context, traits = event.context, event.traits
-        posthog = context.get("posthog") if type(context) is dict else None
-        if type(posthog) is dict and posthog.get("$process_person_profile") is False:
-            return _personless(event)
         found: list[_Found] = []
         values = self._values_of(event)
         for value, (_, kind, rank, rule) in zip(values, self._fields, strict=True):
@@ -143,9 +160,11 @@ class IdentifierRules:
         # A group call's own traits are the group's, and so are their `$` fields; those
         # of other calls' properties describe what happened.
         if event.type != "group":
-            for stated in (traits, _object(traits).get("$set_once")):
-                _read(found, stated, self._system)
-                _read(found, stated, self._traits)
+            _read(found, traits, self._system)
+            _read(found, traits, self._traits)
+            # What may have been set before counts after all that is set.
+            once = _object(_object(traits).get("$set_once"))
+            _read(found, once, self._once)
         if event.type == "identify":
             _read(found, event.properties, self._system)
         if type(context) is dict:
@@ -155,12 +174,7 @@ class IdentifierRules:
                     for path, (_, kind, rank, rule) in places:
                         for value in _walk(context[first], path):
                             found.append(_Found(kind, rank, rule, value))
-        identifiers = _normalised(found)
-        if not identifiers and type(posthog) is dict:
-            mentioned = as_text(posthog.get("$distinct_id"))
-            if mentioned is not None:
-                return [Identifier(MENTIONED, mentioned, RULE_VERSION)]
-        return identifiers
+        return _normalised(found)
 
     def _add(self, path: str, kind: str, rank: int, rule: Rule) -> None:
         match path.split("."):
@@ -190,9 +204,9 @@ def _read(found: list[_Found], owner: Any, places: list[_Place]) -> None:
                 found.append(_Found(kind, rank, rule, owner[name]))
 
 
-def _personless(event: Event) -> list[Identifier]:
+def _personless(event: Event, mentioned: str | None) -> list[Identifier]:
     """The ids of an event that its sender keeps apart from profiles."""
-    ids = (event.distinct_id, event.user_id, event.anonymous_id)
+    ids = (event.distinct_id, event.user_id, event.anonymous_id, mentioned)
     return [
         Identifier(PERSONLESS, id_, RULE_VERSION)
         for id_ in dict.fromkeys(ids)

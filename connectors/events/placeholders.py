@@ -60,7 +60,7 @@ class Placeholders:
             ) from error
 
     def __contains__(self, identifier: Identifier) -> bool:
-        value = identifier.value
+        value = identifier.value.strip("\"' ")  # they come in quotation marks, too
         kinds = (_EVERY_KIND, identifier.kind)
         return any(
             (kind, value) in self._exact or (kind, value.lower()) in self._in_any_case

@@ -15,6 +15,7 @@ from connectors.events.shapes_posthog import POSTHOG_FIELDS, from_posthog
 from connectors.events.system_fields import (
     PERSON_UPDATES,
     is_one_call,
+    merged_update,
     person_of,
 )
 
@@ -37,7 +38,6 @@ _SPELLINGS = {
 
 _LONGEST_TIME = 64
 _IDS = ("userId", "anonymousId")
-_ANONYMOUS = "$anon_distinct_id"
 
 
 class Unusable(ValueError):
@@ -95,15 +95,15 @@ def to_call(item: Any) -> dict[str, Any]:
     if type(item) is not dict:
         raise Unusable("not_an_object")
     is_call = item.get("type") in TYPES
-    if is_call and ("messageId" in item or "userId" in item or "anonymousId" in item):
-        return item if item.keys().isdisjoint(_SPELLINGS) else _respelled(item)
     event = item.get("event")
-    if type(event) is not str:
-        return _respelled(item)
     given = item.get("properties")
     properties = given if type(given) is dict else {}
-    if event == "$identify" and is_one_call(properties):
-        return _from_one_call(item, properties)
+    if event == "$identify" and is_one_call(_said(item, properties)):
+        return _from_one_call(item, _said(item, properties))
+    if is_call and ("messageId" in item or "userId" in item or "anonymousId" in item):
+        return item if item.keys().isdisjoint(_SPELLINGS) else _respelled(item)
+    if type(event) is not str:
+        return _respelled(item)
     # Some of PostHog's libraries send a type too: capture, identify, alias, screen.
     has_id = "uuid" in item or "distinct_id" in item or "distinct_id" in properties
     if event[:1] == "$" or (has_id and not is_call):
@@ -119,7 +119,11 @@ def _from_posthog(item: dict[str, Any]) -> dict[str, Any]:
         return call
     given = _respelled(unread)
     ids = {name: given[name] for name in _IDS if given.get(name) is not None}
-    return {**given, **call, **ids}
+    traits = merged_update(given.get("traits"), call.get("traits"))
+    for name, spelling in zip(_IDS, ("distinct_id", "$device_id"), strict=True):
+        if name in ids and call.get(name) not in (None, ids[name]):
+            given[spelling] = call[name]  # for the context: two ids, and one place
+    return {**given, **call, **ids, "traits": traits}
 
 
 def _respelled(item: dict[str, Any]) -> dict[str, Any]:
@@ -138,22 +142,29 @@ def _respelled(item: dict[str, Any]) -> dict[str, Any]:
 def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
     """User, group, membership and anonymous link in one event, or nothing of it."""
     call = _respelled(item)
-    inner = {name: call.pop(name) for name in PERSON_UPDATES if name in call}
-    traits, rest = person_of({**properties, **inner})
-    message_id = call.pop("uuid", None)
+    for name in PERSON_UPDATES:
+        call.pop(name, None)
+    traits, rest = person_of(properties)
     if call.get("messageId") is None:
-        call["messageId"] = message_id
-    user_id, group = traits.pop("$user_id", None), traits.pop("$group", None)
-    inner_id, anonymous_id = rest.pop("distinct_id", None), rest.pop(_ANONYMOUS, None)
-    distinct_id = as_text(call.get("distinctId")) or as_text(inner_id)
-    named = as_text(user_id)
+        call["messageId"] = call.pop("uuid", None)
+    user_id, group = as_text(traits.pop("$user_id", None)), traits.pop("$group", None)
+    distinct_id = as_text(call.get("distinctId")) or as_text(rest.get("distinct_id"))
+    rest.pop("distinct_id", None)
     if call.get("anonymousId") is None:
-        call["anonymousId"] = anonymous_id
-    if named is not None:
-        call["userId"] = named
-        if call["anonymousId"] is None and distinct_id != named:
+        call["anonymousId"] = rest.pop("$anon_distinct_id", None)
+    if user_id is not None:
+        if call.get("userId") not in (None, user_id):
+            call["user_id"] = call["userId"]  # for the context
+        call["userId"] = user_id
+        if call["anonymousId"] is None and distinct_id != user_id:
             call["anonymousId"] = distinct_id
+    if distinct_id in (call.get("userId"), call["anonymousId"]):
         distinct_id = None
+    if "$process_person_profile" in rest:
+        posthog = {"$process_person_profile": rest.pop("$process_person_profile")}
+        context = call.get("context")
+        context = context if type(context) is dict else {}
+        call["context"] = {**context, "posthog": posthog}
     groups = _groups(group)
     if groups:
         call["groupId"] = groups[0]["$group_id"]
@@ -165,6 +176,17 @@ def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str
         "traits": traits,
         "properties": rest or None,
     }
+
+
+def _said(item: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+    """The properties with what the event says of the person at its own level."""
+    if item.keys().isdisjoint(PERSON_UPDATES):
+        return properties
+    both = {
+        name: merged_update(properties.get(name), item.get(name))
+        for name in PERSON_UPDATES
+    }
+    return {**properties, **{k: v for k, v in both.items() if v is not None}}
 
 
 def _groups(value: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ or kept under `context.posthog`; the caller's own properties stay as they were s
 from typing import Any
 
 from connectors.events.naming import as_text
-from connectors.events.system_fields import PERSON_UPDATES
+from connectors.events.system_fields import PERSON_UPDATES, merged_update
 
 __all__ = ["POSTHOG_FIELDS", "from_posthog"]
 
@@ -31,13 +31,18 @@ POSTHOG_FIELDS = frozenset(
     {
         *(*_IDS, "event", "distinct_id", "timestamp", "sentAt", "sent_at"),
         *("properties", "context", "integrations", "options", *PERSON_UPDATES),
+        *("token", "api_key"),  # the project's write key
     }
 )
 """Fields of an event that `from_posthog` reads; the rest is the caller's."""
 
 # Options of the newer protocol (`/i/v1/analytics/events`) → the property that they are
 # in the older one; posthog-python 7.91, posthog-node 5.70.
-_OPTIONS: dict[str, str] = {"process_person_profile": "$process_person_profile"}
+_OPTIONS: dict[str, str] = {
+    "process_person_profile": "$process_person_profile",
+    "disable_skew_correction": "$ignore_sent_at",
+    "cookieless_mode": "$cookieless_mode",
+}
 
 # `$` property → where Segment's context has it; None: at its top.
 _CONTEXT: dict[str, tuple[str | None, str]] = {
@@ -79,7 +84,7 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
                 system[key] = value
     for key in PERSON_UPDATES:
         if event.get(key) is not None:
-            system[key] = _merged(system.get(key), event[key])
+            system[key] = merged_update(system.get(key), event[key])
     options = event.get("options")
     if type(options) is dict:
         for option, value in options.items():
@@ -90,7 +95,8 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
     traits = {**_taken(system, "$set")}
     for key in ("$set_once", "$unset"):
         if system.get(key) is not None:
-            traits[key] = system.pop(key)
+            value = system.pop(key)
+            traits[key] = [value] if type(value) is str and key == "$unset" else value
     distinct_id = as_text(event.get("distinct_id"))
     if "distinct_id" in own:
         inner_id = own.pop("distinct_id")
@@ -125,12 +131,19 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
     call |= _people(name, distinct_id, system)
     if type_ == "group" and call["userId"] is None and call["anonymousId"] is None:
         # A server describes a group; its SDK sends an id that it may have invented.
-        system["$distinct_id"] = call.pop("distinctId")
+        mentioned = call.pop("distinctId")
+        if mentioned is not None:
+            system["$distinct_id"] = mentioned
     device_id = as_text(system.pop("$device_id", None))
     if device_id not in (None, call["anonymousId"]):
         _put(context, ("device", "id"), device_id)
+    if type(event.get("context")) not in (dict, type(None)):
+        system["context"] = event["context"]
     if system:
-        context["posthog"] = {**_object(context.get("posthog")), **system}
+        earlier = context.get("posthog")
+        if earlier is not None and type(earlier) is not dict:
+            earlier = {"posthog": earlier}
+        context["posthog"] = {**(earlier or {}), **system}
     call["context"] = context or None
     call["properties"] = own if given is None or type(given) is dict else given
     return {key: value for key, value in call.items() if value is not None}
@@ -140,11 +153,12 @@ def _people(
     name: Any, distinct_id: str | None, system: dict[str, Any]
 ) -> dict[str, str | None]:
     """Say whose the event is; takes what it uses, but the device, from `system`."""
-    anonymous_id = as_text(system.pop("$anon_distinct_id", None))
+    anonymous_id = None
     device_id = as_text(system.get("$device_id"))
     identified = system.get("$is_identified")
     user_id = None
     if name == "$identify":
+        anonymous_id = as_text(system.pop("$anon_distinct_id", None))
         user_id = as_text(system.pop("$user_id", None))
         if user_id is None:
             user_id = distinct_id
@@ -186,10 +200,6 @@ def _copied(context: Any) -> dict[str, Any]:
         key: dict(value) if type(value) is dict else value
         for key, value in _object(context).items()
     }
-
-
-def _merged(inner: Any, outer: Any) -> Any:
-    return {**inner, **outer} if type(inner) is type(outer) is dict else outer
 
 
 def _taken(values: dict[str, Any], key: str) -> dict[str, Any]:

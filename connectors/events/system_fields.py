@@ -10,20 +10,23 @@
 | any other (`$name`, `$plan`)   | a trait of that name                                |
 
 `$set`, `$set_once` and `$unset` are PostHog's (https://posthog.com/docs/data/user-properties).
-In the traits of an event `$set` is taken apart; the other two stay under their names,
-for the models: what they do depends on what was said before.
+In the traits of an event `$set` is taken apart where PostHog or a one-call says it; the
+other two stay under their names, for the models: what they do depends on what was said
+before.
 """
 
 from typing import Any
 
-__all__ = ["PERSON_UPDATES", "is_one_call", "person_of"]
+__all__ = ["PERSON_UPDATES", "is_one_call", "merged_update", "person_of"]
 
 PERSON_UPDATES = ("$set", "$set_once", "$unset")
 
-_OF_PERSON = frozenset(("$user_id", "$email", "$phone", "$group"))
+# PostHog's SDKs write `$user_id` too, and none of the others.
+_OURS = frozenset(("$email", "$phone", "$group"))
+_OF_PERSON = _OURS | {"$user_id"}
 _OF_POSTHOG = frozenset(("$anon_distinct_id", "$set"))
 # Not traits, though they stand among them.
-_OF_EVENT = ("distinct_id", "$anon_distinct_id")
+_OF_EVENT = frozenset(("distinct_id", "$anon_distinct_id", "$process_person_profile"))
 
 
 def is_one_call(properties: dict[str, Any]) -> bool:
@@ -35,33 +38,55 @@ def is_one_call(properties: dict[str, Any]) -> bool:
     traits = properties.get("traits")
     if type(traits) is dict and not _OF_PERSON.isdisjoint(traits):
         return True
+    if not _OURS.isdisjoint(properties):
+        return True
     if not _OF_POSTHOG.isdisjoint(properties):
         return False
-    return type(traits) is dict or not _OF_PERSON.isdisjoint(properties)
+    return type(traits) is dict or "$user_id" in properties
 
 
 def person_of(properties: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The traits that a one-call `$identify` states, and the rest of its properties.
 
     They stand in `traits`, or among the properties themselves, or in both; a name in
-    both has the outer value, and the inner one stays under `traits`.
+    both has the outer value, and the inner one stays under `traits`. What an SDK of
+    PostHog adds to each event (it writes `$lib`) says nothing of the person.
     """
     rest = dict(properties)
     inner = rest.pop("traits", None)
-    if inner is not None and type(inner) is not dict:
-        rest["traits"] = inner
-        inner = None
     outer: dict[str, Any] = {}
+    if inner is not None and type(inner) is not dict:
+        outer["traits"] = inner
+    inner = dict(inner) if type(inner) is dict else {}
     is_flat = not _OF_PERSON.isdisjoint(rest)
+    has_sdk = "$lib" in rest
     for name in list(rest):
-        if name not in _OF_EVENT and (is_flat or name[:1] == "$"):
+        is_system = name[:1] == "$"
+        is_of_person = name in _OF_PERSON or name in PERSON_UPDATES
+        if name in _OF_EVENT or (is_system and has_sdk and not is_of_person):
+            continue
+        if is_flat or is_system:
             outer[name] = rest.pop(name)
-    traits = {**(inner or {}), **outer}
-    hidden = {name: value for name, value in (inner or {}).items() if name in outer}
+    for name in PERSON_UPDATES:
+        outer[name] = merged_update(inner.pop(name, None), outer.pop(name, None))
+        if outer[name] is None:
+            del outer[name]
+    traits = {**inner, **outer}
+    hidden = {name: value for name, value in inner.items() if name in outer}
     if hidden:
-        traits["traits"] = hidden
+        earlier = inner.get("traits")
+        traits["traits"] = {**(earlier if type(earlier) is dict else {}), **hidden}
     stated = traits.get("$set")
     if type(stated) is dict:
         del traits["$set"]
         traits |= stated
     return traits, rest
+
+
+def merged_update(inner: Any, outer: Any) -> Any:
+    """A `$set`, `$set_once` or `$unset` that an event says at two places."""
+    if type(inner) is type(outer) is dict:
+        return {**inner, **outer}
+    if type(inner) is type(outer) is list:
+        return inner + outer
+    return inner if outer is None else outer

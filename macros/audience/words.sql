@@ -204,7 +204,9 @@
             'less_than') -%}
             {%- set sign = {'equals': '=', 'not_equals': '<>', 'at_least': '>=',
                 'at_most': '<=', 'more_than': '>', 'less_than': '<'}[op] -%}
-            {%- if value is boolean -%}
+            {%- if value is none -%}
+                false
+            {%- elif value is boolean -%}
                 {{ text }} {{ sign }} '{{ value | string | lower }}'
             {%- elif value is number -%}
                 try_cast({{ text }} as double) {{ sign }} {{ value }}

@@ -74,6 +74,15 @@
     json_extract_string({{ value }}, '$')
 {%- endmacro %}
 
+{#- An e-mail address as it is compared: in lower case, without white space around it. -#}
+{% macro email_text(expression) -%}
+    {{ return(adapter.dispatch('email_text', 'loomline')(expression)) }}
+{%- endmacro %}
+
+{% macro default__email_text(expression) -%}
+    lower(regexp_replace({{ expression }}, '^\s+|\s+$', '', 'g'))
+{%- endmacro %}
+
 {#-
     One row for every value of the JSON list in `column`, in order: (…, value), value as
     JSON. A column that holds anything else is its own only value.

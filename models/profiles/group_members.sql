@@ -61,3 +61,5 @@ left join moves
         stays.profile_id = moves.profile_id
         and stays.group_type = moves.group_type
         and stays.left_place = moves.place
+-- Of calls of one instant the last counts.
+where moves.timestamp is distinct from stays.valid_from

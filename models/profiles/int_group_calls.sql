@@ -19,7 +19,8 @@ calls as (
         events.received_at,
         case
             when events.type = 'group' then events.traits
-            else {{ json_object_member('events.properties', '$group') }}
+            when events.type = 'identify'
+                then {{ json_object_member('events.properties', '$group') }}
         end as group_traits
     from {{ ref('int_events') }} as events
     left join {{ ref('int_event_identities') }} using (message_key)
@@ -41,9 +42,11 @@ members as (
 
 )
 
-select *
+select
+    {{ event | join(',\n    ') }},
+    -- of a list each member is described below
+    case when json_type(group_traits) = 'OBJECT' then group_traits end as group_traits
 from calls
-where json_type(group_traits) is distinct from 'ARRAY'
 
 union all
 
@@ -51,9 +54,11 @@ select
     profile_id,
     message_id,
     source,
-    {{ json_member('value', '$group_type') }} as group_type,
+    coalesce(nullif({{ json_member('value', '$group_type') }}, ''), 'company')
+        as group_type,
     {{ json_member('value', '$group_id') }} as group_id,
     timestamp,
     received_at,
     value as group_traits
 from members
+where json_type(value) = 'OBJECT' and {{ json_member('value', '$group_id') }} <> ''

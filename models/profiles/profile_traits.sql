@@ -8,7 +8,7 @@ stated as (
 
     select profile_id, message_id, source, timestamp, received_at, traits
     from {{ ref('profile_events') }}
-    where type <> 'group' and traits is not null
+    where type <> 'group' and json_type(traits) = 'OBJECT'
 
 ),
 

@@ -34,8 +34,10 @@ stated_emails as (
 
     select
         profile_id,
-        max(lower(trim(value))) filter (where trait = '$email') as system_email,
-        bool_or(value is null) as is_removed
+        {{ email_text("coalesce(
+            max(value) filter (where trait = '$email'),
+            max(value) filter (where trait = 'email')
+        )") }} as email
     from {{ ref('profile_traits') }}
     where trait in ('email', '$email')
     group by profile_id
@@ -44,18 +46,19 @@ stated_emails as (
 
 emails as (
 
-    -- the system field's address, else the one seen last, unless it was taken back
+    -- the system field's address, else the trait's, else the one seen last; none where
+    -- what was stated has been removed
     select nodes.profile_id, nodes.identifier_value as email
     from nodes
     inner join links using (identifier_type, identifier_value)
     left join stated_emails as stated using (profile_id)
     where
         nodes.identifier_type = 'email'
-        and (stated.system_email is not null or not coalesce(stated.is_removed, false))
+        and (stated.profile_id is null or stated.email is not null)
     qualify row_number() over (
         partition by nodes.profile_id
         order by
-            nodes.identifier_value is distinct from stated.system_email,
+            nodes.identifier_value is distinct from stated.email,
             links.last_received_at desc,
             nodes.identifier_value
     ) = 1

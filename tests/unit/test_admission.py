@@ -257,10 +257,46 @@ def test_fields_without_a_place_of_their_own_are_kept_in_the_context() -> None:
     assert json.loads(row["context"]) == {"unknown_fields": {"offset": 120}}
 
 
-def test_credentials_and_our_own_columns_are_no_unknown_fields() -> None:
-    row = one(
-        {**TRACK, "writeKey": "w", "api_key": "a", "token": "t", "write_key": "w"}
+def test_a_name_or_category_without_a_place_is_kept_too() -> None:
+    call = {"type": "identify", "userId": "u", "messageId": "m", "event": "Signed Up"}
+    assert json.loads(one(call)["context"]) == {
+        "unknown_fields": {"event": "Signed Up"}
+    }
+    page = {**TRACK, "type": "page", "event": None, "category": "a"}
+    row = one({**page, "properties": {"category": "b"}})
+    assert json.loads(row["context"]) == {"unknown_fields": {"category": "a"}}
+    assert one({**page, "properties": {"category": "a"}})["context"] is None
+    assert one({**page, "properties": {}})["context"] is None
+
+
+def test_what_stands_in_the_way_of_ours_is_kept() -> None:
+    item = {"event": "e", "distinct_id": "d", "uuid": "m", "more": 1}
+    item["properties"] = {"$is_server": True}
+    item["context"] = {"posthog": "x", "unknown_fields": "y"}
+    assert json.loads(one(item)["context"]) == {
+        "posthog": {"posthog": "x", "$is_server": True},
+        "unknown_fields": {"unknown_fields": "y", "more": 1},
+    }
+    item["context"] = "x"
+    kept = json.loads(one(item)["context"])
+    assert kept["posthog"] == {"context": "x", "$is_server": True}
+
+
+def test_a_refusal_without_person_profile_names_the_person() -> None:
+    out = admitted(
+        {
+            "event": "view",
+            "distinct_id": "d",
+            "properties": {"$process_person_profile": False},
+            "context": {"consent": {"categoryPreferences": {"advertising": False}}},
+        }
     )
+    (statement,) = out.consent
+    assert [(i.kind, i.value) for i in statement.identifiers] == [("distinct_id", "d")]
+
+
+def test_credentials_and_our_own_columns_are_no_unknown_fields() -> None:
+    row = one({**TRACK, "writeKey": "w", "api_key": "a", "write_key": "w"})
     assert row["context"] is None
     again = one({**row, "properties": None, "identifiers": [], "load_seq": 4})
     assert again["context"] is None

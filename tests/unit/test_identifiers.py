@@ -40,6 +40,11 @@ def found(type_: str = "track", **fields: Any) -> set[tuple[str, str]]:
         ({"traits": {"email": "not an address"}}, set()),
         ({"traits": {"$email": "a@b.c"}}, {("email", "a@b.c")}),
         ({"traits": {"$set_once": {"email": "a@b.c"}}}, {("email", "a@b.c")}),
+        # What may be set already counts only where nothing is set.
+        (
+            {"traits": {"email": "a@b.c", "$set_once": {"$email": "o@b.c"}}},
+            {("email", "a@b.c")},
+        ),
         # The first place that has one counts.
         ({"traits": {"email": "a@b.c", "$email": "s@b.c"}}, {("email", "s@b.c")}),
         ({"traits": {"email": "a@b.c", "$email": "?"}}, {("email", "a@b.c")}),
@@ -101,6 +106,8 @@ def test_an_event_without_person_keeps_its_ids_apart() -> None:
         ("personless_id", "d"),
         ("personless_id", "u"),
     }
+    context = {"posthog": {"$process_person_profile": "false", "$distinct_id": "x"}}
+    assert found("group", context=context) == {("personless_id", "x")}
 
 
 def test_the_id_that_came_with_a_groups_description_makes_no_person() -> None:
@@ -109,6 +116,7 @@ def test_the_id_that_came_with_a_groups_description_makes_no_person() -> None:
         ("mentioned_id", "3776ab7b-e608-43d9-b2a4-26df1fd4c34a")
     }
     assert found("group", context=context, user_id="u") == {("user_id", "u")}
+    assert found("track", context=context) == set()
 
 
 def test_a_groups_own_address_is_nobodys() -> None:

@@ -214,3 +214,59 @@ def test_posthogs_own_identify_names_the_user_by_its_distinct_id(
 ) -> None:
     call = said(one_call(**properties))
     assert (call["userId"], call["traits"]) == ("anon_abc", {"plan": "free"})
+
+
+def test_system_fields_beside_set_are_a_one_call_all_the_same() -> None:
+    group = {"$group_id": "acme"}
+    flat = {"$email": "a@b.c", "$group": group, "$set": {"plan": "pro"}}
+    call = said(one_call(**flat))
+    assert "userId" not in call
+    assert call["distinctId"] == "anon_abc"
+    assert call["groupId"] == "acme"
+    assert call["traits"] == {"$email": "a@b.c", "plan": "pro"}
+    with pytest.raises(Unusable, match="group_id_missing"):
+        to_call(one_call(**{**flat, "$group": {"$plan": "x"}}))
+
+
+def test_a_one_call_may_come_as_a_segment_call() -> None:
+    (item,) = items(LITERAL)
+    segment = {
+        "type": "track",
+        "event": "$identify",
+        "messageId": "m",
+        "anonymousId": "cookie",
+        "properties": item["properties"],
+    }
+    call = said(segment)
+    assert (call["type"], call["userId"]) == ("identify", "user_123")
+    assert (call["anonymousId"], call["groupId"]) == ("cookie", "acme_inc")
+
+
+def test_every_id_of_a_one_call_is_kept() -> None:
+    item = one_call({"$user_id": "u2"}, **{"$anon_distinct_id": "B"})
+    call = said({**item, "anonymousId": "A", "userId": "u1", "id": "i", "uuid": "x"})
+    assert (call["userId"], call["anonymousId"]) == ("u2", "A")
+    assert call["distinctId"] == "anon_abc"
+    assert call["user_id"] == "u1"  # admission keeps what it does not know
+    assert (call["messageId"], call["uuid"]) == ("i", "x")
+    assert call["properties"] == {"$anon_distinct_id": "B"}
+
+
+def test_updates_at_two_places_count_together() -> None:
+    item = one_call({"$user_id": "u", "$set": {"c": 3}}, **{"$set": {"b": 2}})
+    assert said({**item, "$set": {"a": 1}})["traits"] == {"a": 1, "b": 2, "c": 3}
+    assert said({**item, "$set": None})["traits"] == {"b": 2, "c": 3}
+
+
+def test_what_an_sdk_adds_to_each_event_is_no_trait() -> None:
+    added = {"$lib": "posthog-python", "$ip": "192.0.2.1", "$geoip_disable": True}
+    call = said(one_call({"$user_id": "u", "$plan": "x"}, **added))
+    assert call["traits"] == {"$plan": "x"}
+    assert call["properties"] == added
+
+
+def test_a_one_call_may_be_without_person_profile() -> None:
+    item = one_call({"$email": "a@b.c"}, **{"$process_person_profile": False})
+    call = said(item)
+    assert call["context"] == {"posthog": {"$process_person_profile": False}}
+    assert call["traits"] == {"$email": "a@b.c"}

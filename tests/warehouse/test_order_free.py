@@ -75,7 +75,7 @@ def statements(rng: Random, count: int) -> list[dict[str, Any]]:
         }
         if rng.random() < 0.5:
             call["anonymousId"] = f"browser-{rng.randrange(count // 6)}"
-        match rng.randrange(4):
+        match rng.randrange(8):
             case 0:
                 call |= {"type": "group", "groupId": f"g{rng.randrange(4)}"}
                 call["traits"] = {"plan": rng.choice(("enterprise", "free")), "n": 1.5}
@@ -88,8 +88,44 @@ def statements(rng: Random, count: int) -> list[dict[str, Any]]:
                 call |= {"type": "identify", "traits": {"email": email, "seat": number}}
             case 3:
                 call |= {"type": "track", "event": "Viewed Pricing"}
+            case kind:
+                call = as_posthog(rng, kind, call)
         made.append(call)
     return made
+
+
+def as_posthog(rng: Random, kind: int, call: dict[str, Any]) -> dict[str, Any]:
+    """The call's person in PostHog's words, or in one call with several groups."""
+    user_id, anonymous_id = call.pop("userId"), call.pop("anonymousId", None)
+    names = ("plan", "city", "first")
+    properties: dict[str, Any] = {}
+    match kind:
+        case 4:  # person updates
+            event = rng.choice(("$set", "$identify", "viewed"))
+            for update in rng.sample(("$set", "$set_once"), rng.randrange(1, 3)):
+                properties[update] = {rng.choice(names): rng.randrange(5)}
+            if rng.random() < 0.3:
+                properties["$unset"] = [rng.choice(names)]
+        case 5:
+            event = "$identify"
+            groups = [{"$group_id": f"g{rng.randrange(4)}", "n": n} for n in range(2)]
+            properties["traits"] = {"$user_id": user_id, "$group": groups}
+        case 6:  # a server's description of a group, with an id known or not
+            event = "$groupidentify"
+            anonymous_id = rng.choice((user_id, f"invented-{rng.randrange(10**6)}"))
+            properties = {
+                "$group_type": "company",
+                "$group_key": f"g{rng.randrange(4)}",
+            }
+            properties["$group_set"] = {"plan": rng.choice(("enterprise", "free"))}
+        case _:  # without person profile
+            event = "viewed"
+            properties["$process_person_profile"] = False
+    return call | {
+        "event": event,
+        "distinct_id": anonymous_id or user_id,
+        "properties": properties,
+    }
 
 
 def land(warehouse: Warehouse, batch: list[Line]) -> None:
@@ -126,6 +162,8 @@ def test_the_listed_tables_do_not_depend_on_how_events_came_in(
     assert {"hub", "later_link", "max_per_profile"} == {rule for (rule,) in rules}
     became = at_once.rows("select distinct disposition from staging.int_dispositions")
     assert {"accepted", "duplicate", "conflict", "rejected"} <= {d for (d,) in became}
+    ids = at_once.rows("select distinct kind from identity.int_identifiers")
+    assert {"mentioned_id", "personless_id"} <= {kind for (kind,) in ids}
 
     def differs(warehouse: Warehouse, how: str) -> list[str]:
         found = differences(expected, warehouse.snapshot())

@@ -3,10 +3,13 @@
 from typing import Any
 
 from connectors.events.decode import Undecodable, decode_item
-from connectors.events.shapes_posthog import from_posthog
+from connectors.events.shapes_posthog import POSTHOG_FIELDS, from_posthog
 from connectors.sources.layouts import Untranslatable, instant
 
 __all__ = ["looks_like", "translate"]
+
+
+_READ = frozenset(("person_id", "elements_chain", "created_at", "_inserted_at"))
 
 
 def looks_like(row: Any) -> bool:
@@ -36,6 +39,7 @@ def translate(row: Any) -> dict[str, Any]:
         if row.get(field):
             context = call.setdefault("context", {})
             context["posthog"] = {**context.get("posthog", {}), field: row[field]}
+    call |= {name: row[name] for name in row.keys() - POSTHOG_FIELDS - _READ}
     timestamp = instant(row, "timestamp")
     if timestamp:
         call["timestamp"] = timestamp
