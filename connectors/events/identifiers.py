@@ -78,11 +78,8 @@ class _Place(NamedTuple):
     rule: Rule
 
 
-class _Found(NamedTuple):
-    kind: str
-    rank: int
-    rule: Rule
-    value: Any
+_Found = tuple[str, int, Rule, Any]
+"""A value that was found: its kind, the rank of its place, its rule, and itself."""
 
 
 class IdentifierRules:
@@ -137,43 +134,45 @@ class IdentifierRules:
         PERSONLESS and MENTIONED, which say that an event is without a person, and make
         no profile.
         """
-        posthog = _object(_object(event.context).get("posthog"))
-        if posthog:
-            mentioned = as_text(posthog.get("$distinct_id"))
-            wants_profile = posthog.get("$process_person_profile", True)
-            if wants_profile in (False, "false", "False"):
-                return _personless(event, mentioned)
-            if mentioned is not None and event.type == "group":
-                return self.carried(event) or [
-                    Identifier(MENTIONED, mentioned, RULE_VERSION)
-                ]
+        context = event.context
+        if type(context) is dict and "posthog" in context:
+            posthog = context["posthog"]
+            if type(posthog) is dict:
+                mentioned = as_text(posthog.get("$distinct_id"))
+                wants_profile = posthog.get("$process_person_profile")
+                if wants_profile in (False, "false", "False"):
+                    return _personless(event, mentioned)
+                if mentioned is not None and event.type == "group":
+                    return self.carried(event) or [
+                        Identifier(MENTIONED, mentioned, RULE_VERSION)
+                    ]
         return self.carried(event)
 
     def carried(self, event: Event) -> list[Identifier]:
         """Every identifier of the event, also where it is to belong to no profile."""
-        context, traits = event.context, event.traits
         found: list[_Found] = []
         values = self._values_of(event)
         for value, (_, kind, rank, rule) in zip(values, self._fields, strict=True):
             if value is not None:
-                found.append(_Found(kind, rank, rule, value))
+                found.append((kind, rank, rule, value))
+        context, traits = event.context, event.traits
         # A group call's own traits are the group's, and so are their `$` fields; those
         # of other calls' properties describe what happened.
-        if event.type != "group":
+        if event.type != "group" and type(traits) is dict:
             _read(found, traits, self._system)
             _read(found, traits, self._traits)
-            # What may have been set before counts after all that is set.
-            once = _object(_object(traits).get("$set_once"))
-            _read(found, once, self._once)
+            if "$set_once" in traits:  # set already, perhaps: after all that is set
+                _read(found, traits["$set_once"], self._once)
         if event.type == "identify":
             _read(found, event.properties, self._system)
         if type(context) is dict:
-            _read(found, context.get("traits"), self._context_traits)
+            if "traits" in context:
+                _read(found, context["traits"], self._context_traits)
             for first, places in self._context.items():
                 if first in context:
                     for path, (_, kind, rank, rule) in places:
                         for value in _walk(context[first], path):
-                            found.append(_Found(kind, rank, rule, value))
+                            found.append((kind, rank, rule, value))
         return _normalised(found)
 
     def _add(self, path: str, kind: str, rank: int, rule: Rule) -> None:
@@ -193,15 +192,11 @@ class IdentifierRules:
                 raise KeyError(path)
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return value if type(value) is dict else {}
-
-
 def _read(found: list[_Found], owner: Any, places: list[_Place]) -> None:
     if type(owner) is dict:
         for name, kind, rank, rule in places:
             if name in owner:
-                found.append(_Found(kind, rank, rule, owner[name]))
+                found.append((kind, rank, rule, owner[name]))
 
 
 def _personless(event: Event, mentioned: str | None) -> list[Identifier]:
@@ -223,11 +218,15 @@ def _normalised(found: list[_Found]) -> list[Identifier]:
                 continue
             value = str(value)
         text = rule(value)
-        if text is None or rank > ranks.get(kind, rank):
+        if text is None:
             continue
-        if rank < ranks.setdefault(kind, rank):
-            kept = {key: one for key, one in kept.items() if key[0] != kind}
+        best = ranks.get(kind)
+        if best is None or rank < best:
             ranks[kind] = rank
+            if best is not None:
+                kept = {key: one for key, one in kept.items() if key[0] != kind}
+        elif rank > best:
+            continue
         kept[kind, text] = Identifier(kind, text, RULE_VERSION)
     return list(kept.values())
 

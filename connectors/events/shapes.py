@@ -94,18 +94,21 @@ def to_call(item: Any) -> dict[str, Any]:
     """
     if type(item) is not dict:
         raise Unusable("not_an_object")
-    is_call = item.get("type") in TYPES
     event = item.get("event")
-    given = item.get("properties")
-    properties = given if type(given) is dict else {}
-    if event == "$identify" and is_one_call(_said(item, properties)):
-        return _from_one_call(item, _said(item, properties))
+    if event == "$identify":
+        said = _said(item)
+        if is_one_call(said):
+            return _from_one_call(item, said)
+    is_call = item.get("type") in TYPES
     if is_call and ("messageId" in item or "userId" in item or "anonymousId" in item):
         return item if item.keys().isdisjoint(_SPELLINGS) else _respelled(item)
     if type(event) is not str:
         return _respelled(item)
     # Some of PostHog's libraries send a type too: capture, identify, alias, screen.
-    has_id = "uuid" in item or "distinct_id" in item or "distinct_id" in properties
+    has_id = "uuid" in item or "distinct_id" in item
+    if not has_id:
+        properties = item.get("properties")
+        has_id = type(properties) is dict and "distinct_id" in properties
     if event[:1] == "$" or (has_id and not is_call):
         return _from_posthog(item)
     return _respelled(item)
@@ -178,8 +181,10 @@ def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str
     }
 
 
-def _said(item: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+def _said(item: dict[str, Any]) -> dict[str, Any]:
     """The properties with what the event says of the person at its own level."""
+    given = item.get("properties")
+    properties = given if type(given) is dict else {}
     if item.keys().isdisjoint(PERSON_UPDATES):
         return properties
     both = {
