@@ -8,20 +8,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import ipaddress
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Literal
 
 import httpx
 import msgspec
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from connectors.destinations import settings as common
+from connectors.destinations.addresses import Guard, is_loopback, is_private, resolved
 from connectors.destinations.protocol import Batch, Change, Receipt, Refusal
 from connectors.errors import (
     ConfigError,
@@ -58,15 +59,16 @@ ADVICE = {
 
 class Settings(common.Settings):
     kind: Literal["webhook"]
+    allow_private: bool = False  # addresses that are not on the internet
     url: str  # may hold ${VAR} and ${VAR:-default}
     secret_env: common.EnvName
     timeout_s: float = Field(default=15, gt=0, le=60)
 
     @field_validator("url")
     @classmethod
-    def _usable(cls, url: str) -> str:
+    def _usable(cls, url: str, info: ValidationInfo) -> str:
         if "${" not in url:
-            _checked_url(url)
+            _checked_url(url, allow_private=info.data.get("allow_private", False))
         return url
 
 
@@ -104,7 +106,9 @@ class Webhook:
         *,
         batch_rows: int = 500,
         timeout_s: float = 15,
+        allow_private: bool = False,
         transport: httpx.BaseTransport | None = None,
+        resolve: Callable[[str, int], Iterable[str]] = resolved,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.max_batch_rows = batch_rows
@@ -113,11 +117,21 @@ class Webhook:
         self._secrets = secrets
         self._clock = clock
         self._timeout_s = timeout_s
+        parsed = httpx.URL(url)
+        self._guard = partial(
+            Guard,
+            name,
+            parsed.raw_host.decode("ascii"),
+            is_plain=parsed.scheme == "http",
+            allow_private=allow_private,
+            resolve=resolve,
+        )
         self._http = httpx.Client(
             timeout=timeout_s,
             transport=transport,
             follow_redirects=False,
-            trust_env=not _is_loopback(httpx.URL(url).host),
+            verify=httpx.create_ssl_context(),  # with SSL_CERT_FILE, for any host
+            trust_env=not is_loopback(parsed.host),
         )
 
     def push(self, batch: Batch) -> Receipt:
@@ -148,7 +162,11 @@ class Webhook:
         }
         try:
             with self._http.stream(
-                "POST", self._url, content=body, headers=headers
+                "POST",
+                self._url,
+                content=body,
+                headers=headers,
+                extensions={"trace": self._guard()},
             ) as answer:
                 if not answer.is_success:
                     raise self._refusal(answer)
@@ -265,7 +283,8 @@ def connect(
     """
     assert isinstance(settings, Settings)
     try:
-        url = _checked_url(common.expand(name, settings.url, env))
+        url = common.expand(name, settings.url, env)
+        _checked_url(url, allow_private=settings.allow_private)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}.") from None
     try:
@@ -280,6 +299,7 @@ def connect(
         secrets,
         batch_rows=settings.batch_rows,
         timeout_s=settings.timeout_s,
+        allow_private=settings.allow_private,
         transport=transport,
     )
 
@@ -291,8 +311,8 @@ def signature(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> st
     return "v1," + base64.b64encode(digest).decode()
 
 
-def _checked_url(url: str) -> str:
-    """The url; ValueError when people's data must not go there."""
+def _checked_url(url: str, *, allow_private: bool) -> None:
+    """Raises ValueError when people's data must not go there."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -301,16 +321,13 @@ def _checked_url(url: str) -> str:
         raise ValueError("the url must begin with https:// and a host")
     if parsed.userinfo:
         raise ValueError("the url must not hold a user name or password")
-    if parsed.scheme == "http" and not _is_loopback(parsed.host):
-        raise ValueError("plain http is for this machine only; use https")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    if parsed.scheme == "http":
+        if not is_loopback(parsed.host):
+            raise ValueError("plain http is for this machine only; use https")
+    elif is_private(parsed.host) and not allow_private:
+        raise ValueError(
+            "https to a private address needs allow_private: true beside the url"
+        )
 
 
 def _masked(reason: str, change: Change) -> str:

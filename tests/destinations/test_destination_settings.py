@@ -74,7 +74,7 @@ def test_all_faults_of_all_files_come_together(tmp_path: Path) -> None:
     message = str(caught.value)
     assert len(message.splitlines()) == 14
     for part in (
-        "a/defs.yaml, line 4: `bathc_rows` is not a key here; allowed are: batch",
+        "a/defs.yaml, line 4: `bathc_rows` is not a key here; allowed are: allow_",
         "a/defs.yaml, line 5: `timeout_s`: Input should be greater than 0",
         "b/defs.yaml, line 3: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
         "c/defs.yaml, line 1: `kind` must be one of: file, webhook",
