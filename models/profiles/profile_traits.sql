@@ -30,17 +30,27 @@ set_once_members as (
 
 ),
 
-unset as (
+unset_list as (
 
-    select * exclude (type), type as list_type
-    from members
-    where name = '$unset' and type in ('ARRAY', 'OBJECT')
+    select * from members where name = '$unset' and type = 'ARRAY'
+
+),
+
+unset_names as (
+
+    {{ json_values('unset_list', 'value', event) }}
+
+),
+
+unset_object as (
+
+    select * from members where name = '$unset' and type = 'OBJECT'
 
 ),
 
 unset_members as (
 
-    {{ json_entries('unset', 'value', event + ['list_type']) }}
+    {{ json_entries('unset_object', 'value', event) }}
 
 ),
 
@@ -60,11 +70,12 @@ statements as (
 
     union all
 
-    select
-        {{ event | join(', ') }},
-        3,
-        case when list_type = 'OBJECT' then name else {{ json_text('value') }} end,
-        null
+    select {{ event | join(', ') }}, 3, {{ json_text('value') }}, null
+    from unset_names
+
+    union all
+
+    select {{ event | join(', ') }}, 3, name, null
     from unset_members
 
 ),
