@@ -38,6 +38,7 @@ _SPELLINGS = {
 
 _LONGEST_TIME = 64
 _IDS = ("userId", "anonymousId")
+_OTHER_TYPES = tuple(type_ for type_ in TYPES if type_ != "identify")
 
 
 class Unusable(ValueError):
@@ -95,7 +96,8 @@ def to_call(item: Any) -> dict[str, Any]:
     if type(item) is not dict:
         raise Unusable("not_an_object")
     event = item.get("event")
-    if event == "$identify":
+    # A call that says it is of another type means its event's name as a name.
+    if event == "$identify" and item.get("type") not in _OTHER_TYPES:
         said = _said(item)
         if is_one_call(said):
             return _from_one_call(item, said)

@@ -228,18 +228,20 @@ def test_system_fields_beside_set_are_a_one_call_all_the_same() -> None:
         to_call(one_call(**{**flat, "$group": {"$plan": "x"}}))
 
 
-def test_a_one_call_may_come_as_a_segment_call() -> None:
+def test_a_segment_identify_may_be_a_one_call_and_a_track_is_a_track() -> None:
     (item,) = items(LITERAL)
     segment = {
-        "type": "track",
+        "type": "identify",
         "event": "$identify",
         "messageId": "m",
         "anonymousId": "cookie",
         "properties": item["properties"],
     }
     call = said(segment)
-    assert (call["type"], call["userId"]) == ("identify", "user_123")
-    assert (call["anonymousId"], call["groupId"]) == ("cookie", "acme_inc")
+    assert (call["userId"], call["groupId"]) == ("user_123", "acme_inc")
+    assert call["anonymousId"] == "cookie"
+    track = {**segment, "type": "track"}
+    assert said(track) == track
 
 
 def test_every_id_of_a_one_call_is_kept() -> None:
