@@ -28,6 +28,17 @@ _OF_POSTHOG = frozenset(("$anon_distinct_id", "$set"))
 # Not traits, though they stand among them.
 _OF_EVENT = frozenset(("distinct_id", "$anon_distinct_id", "$process_person_profile"))
 
+# First words of what PostHog's SDKs add to each event (posthog-js 1.434.18,
+# posthog-python 7.91.1, posthog-node 5.70.0, as recorded): `$screen_width`, `$os`.
+_OF_SDK = frozenset(
+    """
+    active autocapture browser ce config configured cookieless current device el elements
+    event exception feature geoip groups host initial initialization insert ip is lib os
+    pageview pathname posthog prev python raw recording referrer referring replay screen
+    sdk session system time timezone title viewport web window
+    """.split()  # noqa: SIM905
+)
+
 
 def is_one_call(properties: dict[str, Any]) -> bool:
     """Whether a `$identify` carries the whole person, rather than being PostHog's.
@@ -50,7 +61,7 @@ def person_of(properties: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
     They stand in `traits`, or among the properties themselves, or in both; a name in
     both has the outer value, and the inner one stays under `traits`. What an SDK of
-    PostHog adds to each event (it writes `$lib`) says nothing of the person.
+    PostHog adds to each event (it writes `$lib`) says nothing about the person.
     """
     rest = dict(properties)
     inner = rest.pop("traits", None)
@@ -62,8 +73,8 @@ def person_of(properties: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     has_sdk = "$lib" in rest
     for name in list(rest):
         is_system = name[:1] == "$"
-        is_of_person = name in _OF_PERSON or name in PERSON_UPDATES
-        if name in _OF_EVENT or (is_system and has_sdk and not is_of_person):
+        is_of_sdk = has_sdk and is_system and name[1:].split("_")[0] in _OF_SDK
+        if name in _OF_EVENT or is_of_sdk:
             continue
         if is_flat or is_system:
             outer[name] = rest.pop(name)

@@ -265,6 +265,8 @@ def test_what_an_sdk_adds_to_each_event_is_no_trait() -> None:
     call = said(one_call({"$user_id": "u", "$plan": "x"}, **added))
     assert call["traits"] == {"$plan": "x"}
     assert call["properties"] == added
+    call = said(one_call(**{"$user_id": "u", "$plan": "x", **added}))
+    assert call["traits"] == {"$plan": "x"}
 
 
 def test_a_one_call_may_be_without_person_profile() -> None:
