@@ -1,6 +1,6 @@
-"""Where a destination may be: private addresses only when its settings say so.
+"""Keeps destinations off private addresses, unless their settings allow them.
 
-A name is looked up before anything connects, and the address that was connected to is
+A name is looked up before a connection is made, and the address of the connection is
 checked before anything is sent: a name may lead somewhere else the second time.
 """
 

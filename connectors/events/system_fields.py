@@ -32,10 +32,10 @@ _OF_EVENT = frozenset(("distinct_id", "$anon_distinct_id", "$process_person_prof
 # posthog-python 7.91.1, posthog-node 5.70.0, as recorded): `$screen_width`, `$os`.
 _OF_SDK = frozenset(
     """
-    active autocapture browser ce config configured cookieless current device el elements
-    event exception feature geoip groups host initial initialization insert ip is lib os
-    pageview pathname posthog prev python raw recording referrer referring replay screen
-    sdk session system time timezone title viewport web window
+    active autocapture browser ce config configured cookieless current device el
+    elements event exception feature geoip groups host initial initialization insert ip
+    is lib os pageview pathname posthog prev python raw recording referrer referring replay
+    screen sdk session system time timezone title viewport web window
     """.split()  # noqa: SIM905
 )
 

@@ -1,8 +1,8 @@
-"""What operators ask a collector: its counts, its health, events as they are judged.
+"""Serves operators: counters, health, and events as they are judged.
 
 These routes have a port of their own and are not on the one that is published. Pages of
-other sites may not read them, and a key in an address would end up in logs: so no CORS,
-and no key in the query.
+other sites must not read them, and a key in an address ends up in logs: so there is no
+CORS, and no key in the query.
 """
 
 import asyncio

@@ -141,7 +141,9 @@ def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
         admin_port = settings.admin_port
         if admin_port is None:
             admin_port = settings.port + 1 if 0 < settings.port < 65535 else 0
-        operators = _listening(settings.admin_host, admin_port, "--admin-port")
+        operators = _listening(
+            settings.admin_host, admin_port, "--admin-host or --admin-port"
+        )
         with tempfile.TemporaryDirectory(prefix="loomline-") as shared:
             parent = _Parent(
                 home, project, settings, rules, listening, operators, Path(shared), lock
