@@ -34,8 +34,8 @@ _OF_SDK = frozenset(
     """
     active autocapture browser ce config configured cookieless current device el
     elements event exception feature geoip groups host initial initialization insert ip
-    is lib os pageview pathname posthog prev python raw recording referrer referring replay
-    screen sdk session system time timezone title viewport web window
+    is lib os pageview pathname posthog prev python raw recording referrer referring
+    replay screen sdk session system time timezone title viewport web window
     """.split()  # noqa: SIM905
 )
 
