@@ -266,8 +266,8 @@ def test_unit_tests_of_dbt_find_what_is_broken(
 ) -> None:
     with checkout.edited(
         "models/profiles/profile_traits.sql",
-        "order by timestamp desc, received_at desc",
-        "order by timestamp desc, received_at",
+        "order by timestamp, received_at, message_id",
+        "order by timestamp, received_at desc, message_id",
     ):
         printed = checkout.sqlmesh("test", code=1)
     count = re.search(r"Ran `(\d+)` Tests", printed)
