@@ -248,16 +248,16 @@ def _peer(
 
 @contextmanager
 def running(
-    command: list[str], env: dict[str, str], **more: Any
+    command: list[str], env: dict[str, str], *, stop_s: float = 30, **more: Any
 ) -> Iterator[psutil.Popen]:
-    """The process, ended at the end."""
+    """The process, ended at the end; killed if that takes longer than `stop_s`."""
     process = psutil.Popen(command, env={**os.environ, **env}, **more)
     try:
         yield process
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(stop_s)
         except psutil.TimeoutExpired:
             process.kill()
             raise

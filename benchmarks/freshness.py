@@ -1,8 +1,9 @@
-"""How long after its answer an event can be queried, with `loomline land --watch`.
+"""How long after its answer an event has landed, with `loomline land --watch`.
 
-The collector takes events at a steady rate while landing runs beside it. An event can
-be queried once the manifest lists the file that holds it; the manifest is looked at
-every few milliseconds, so the figures are a little too high.
+The collector takes events at a steady rate while landing runs beside it. An event has
+landed once the manifest lists the file that holds it; the manifest is looked at every
+few milliseconds, so the figures are a little too high. When people see it in the
+published tables, `visible` measures.
 """
 
 import base64

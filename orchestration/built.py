@@ -33,9 +33,13 @@ class Built:
         audiences: dict[str, Audience],
         only: tuple[str, ...] | None,
         at: datetime,
+        newest: int,
     ) -> None:
-        """A build has ended well; `only` names the audiences it evaluated, None all."""
-        self.write("loaded", str(self._newest()))
+        """A build has ended well; `only` names the audiences it evaluated, None all.
+
+        `newest` is from before it began: what landed meanwhile is for the next one.
+        """
+        self.write("loaded", str(newest))
         names = set(audiences if only is None else only)
         for refresh in {audience.refresh for audience in audiences.values()}:
             due = {a.name for a in audiences.values() if a.refresh == refresh}
@@ -44,7 +48,7 @@ class Built:
 
     def has_news(self) -> bool:
         """Whether anything has landed, or waits in the inbox, since the last build."""
-        return has_waiting(self._home) or self._newest() > int(self.read("loaded") or 0)
+        return has_waiting(self._home) or self.newest() > int(self.read("loaded") or 0)
 
     def due(self, audiences: dict[str, Audience], at: datetime) -> tuple[str, ...]:
         """Audiences whose time has come: hourly and daily ones by the clock, in UTC."""
@@ -68,7 +72,8 @@ class Built:
             control.execute("insert or replace into built values (?, ?)", (name, value))
             control.commit()
 
-    def _newest(self) -> int:
+    def newest(self) -> int:
+        """The last load that is something to run for."""
         files = Manifest(self._home).files()
         return max(
             (f.load_seq for f in files if f.stream not in OWN_STREAMS), default=0

@@ -198,7 +198,7 @@ class Models:
         # However quiet it is told to be, dbt prints failures and lists on standard
         # output, and logs them with the values an engine stumbled over: we tell them.
         with contextlib.redirect_stdout(io.StringIO()):
-            return dbtRunner(manifest=self._manifest).invoke(
+            result = dbtRunner(manifest=self._manifest).invoke(
                 [
                     *("--quiet", "--no-use-colors", "--log-level-file", "none"),
                     *arguments,
@@ -206,6 +206,9 @@ class Models:
                     *("--vars", self._variables),
                 ]
             )
+        if not isinstance(result.exception, Exception | None):
+            raise result.exception  # dbt takes a request to stop for a failed model
+        return result
 
 
 def open_when_free(

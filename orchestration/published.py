@@ -265,11 +265,12 @@ def open_snapshot(
 
 
 def _is_public(schema: str, name: str) -> bool:
-    """Which tables and views of the warehouse are published."""
+    """Which tables and views of the warehouse are published.
+
+    Tables of events are named by senders, but never like those that are left out.
+    """
     if f"{schema}.{name}" in ALONE:
         return True
-    if schema == "events":  # named by whoever sends; one is the models' own
-        return name != "int_event_properties"
     return schema in SCHEMAS and not name.startswith("int_") and "__" not in name
 
 

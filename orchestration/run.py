@@ -108,7 +108,8 @@ class Run:
         with self.result.timed("models"):
             self.models.wait_until_free()
             refuse_the_past(self.home, self.at)
-            project = self.models.project
+            project, built = self.models.project, Built(self.home)
+            newest = built.newest()
             with building(project.path, self.home) as must_rebuild:
                 if must_rebuild:
                     self.say("The identity rules have changed: building all anew.")
@@ -119,7 +120,7 @@ class Run:
                     full_refresh=self.full_refresh or must_rebuild,
                     only=only,
                 )
-            Built(self.home).remember(project.audiences(), only, self.at)
+            built.remember(project.audiences(), only, self.at, newest)
             if select is None or must_rebuild:
                 replace_file(built_from(self.home), self.models.definitions())
             sweep(self.home)

@@ -1,4 +1,4 @@
-"""Landing without end: what is accepted can be queried within seconds."""
+"""Landing without end: what is accepted is in the raw streams within a second or so."""
 
 import threading
 import time

@@ -182,7 +182,7 @@ def demo(
     as_of: AsOf = None,
     json: Json = False,
 ) -> None:
-    """The main job on generated and real event files, in data/demo."""
+    """The main job on generated events and sample exports, in data/demo."""
     from orchestration.cli.report import print_demo
     from orchestration.demo.generator import AS_OF
     from orchestration.demo.run import demo as run_demo

@@ -209,7 +209,7 @@ def _sandbox(home: Home) -> Iterator[None]:
 
 
 def _layouts(project_path: Path) -> list[Path]:
-    """Export files of eight vendors, as they come."""
+    """Sample export files in the formats of vendors, as they come."""
     folder = project_path / "tests" / "fixtures" / "files"
     return sorted(path for path in folder.iterdir() if path.is_dir())
 

@@ -91,7 +91,9 @@ def test_every_command_of_the_readme_works_in_its_order(checkout: Checkout) -> N
             elif command.startswith("export "):
                 exports += command + "; "
             else:
-                checkout.run(exports + command)
+                done = checkout.run(exports + command)
+                if command.startswith("curl "):
+                    assert done.stdout and done.stdout in readme()
     assert (checkout.path / "data" / "demo" / "summary.json").exists()
     assert (checkout.path / "data" / "mine" / "warehouse.duckdb").exists()
 

@@ -1,11 +1,18 @@
 """Runs that meet something in their way: an outage, a limit, an open file, the past."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import duckdb
 
+from connectors.landing.home import Home
+from connectors.landing.importing import import_units
+from connectors.sources.files import units
+from orchestration.built import Built
 from orchestration.sandbox import Sandbox
+from tests.collecting import wait_until
 
 from .conftest import AT, SECRET, Checkout, Sending
 
@@ -101,3 +108,52 @@ def test_an_open_file_the_past_and_other_rules(sending: Sending) -> None:
     assert "identity rules have changed" in sending.run([*run, AT]).stderr
     assert user_ids(sending) == {"u0", "u2"}
     assert "identity rules have changed" not in sending.run([*run, AT]).stderr
+
+
+@contextmanager
+def building(sending: Sending, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A run while dbt builds the models."""
+    running = subprocess.Popen(
+        [str(sending.bin / "loomline"), "run", "--no-push", *arguments],
+        cwd=sending.path,
+        env=sending.env(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until((sending.path / "data" / "warehouse.duckdb").exists, timeout_s=120)
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_a_watch_that_is_stopped_in_a_run_ends_and_the_next_run_carries_on(
+    sending: Sending,
+) -> None:
+    with building(sending, "--watch") as watching:
+        watching.terminate()
+        _, said = watching.communicate(timeout=120)
+    assert (watching.returncode, said) == (0, "Stopped; the next run carries on.\n")
+    assert not (sending.path / "data" / "published").exists()
+    sending.loomline("run", "--no-push")
+    assert sending.json("sql", "select count(*) from staging.events")["rows"] == [[3]]
+
+
+def test_what_lands_while_a_run_builds_is_a_reason_for_the_next(
+    sending: Sending,
+) -> None:
+    home = Home(sending.path / "data")
+    late = sending.path / "late.ndjson"
+    late.write_text('{"type":"track","event":"Late","userId":"u9","messageId":"m9"}')
+    with building(sending) as running:
+        import_units(home, sending.path, units([late]), "web", workers=1)
+        assert running.poll() is None
+        _, said = running.communicate(timeout=300)
+    assert running.returncode == 0, said
+    assert sending.json("sql", "select count(*) from staging.events")["rows"] == [[3]]
+    assert Built(home).has_news()
+    sending.loomline("run", "--no-push")
+    assert sending.json("sql", "select count(*) from staging.events")["rows"] == [[4]]
+    assert not Built(home).has_news()

@@ -161,6 +161,16 @@ def test_public_tables_are_published_and_nothing_else(home: Home) -> None:
     assert (home.published / "current").resolve().name == done.version
 
 
+def test_of_the_tables_of_events_the_models_own_are_left_out(home: Home) -> None:
+    own = ("int_event_properties", "event_columns__changes", "event_columns__loaded")
+    made = (*own, "order_completed", "_int_paid", "total_fb91500e_")
+    tables_made = (f"create table events.{name} as select 1 as x;" for name in made)
+    change(home, "create schema events;" + "".join(tables_made))
+    published(home)
+    found = set(tables(home)) - PUBLIC
+    assert found == {f"events.{name}" for name in made if name not in own}
+
+
 def test_a_table_without_rows_keeps_its_columns(home: Home) -> None:
     published(home)
     for name in ("identity.profile_merges", "staging.dispositions"):
