@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -89,6 +90,15 @@ class ConfigFile:
         """`path, line N`, as messages begin."""
         return f"{self.path}, line {self.line(keys)}"
 
+    def unknown(self, known: Collection[str], *keys: str | int) -> str:
+        """The message about a key that is none of `known`, with the nearest of them."""
+        near = get_close_matches(str(keys[-1]), known, n=1)
+        allowed = ", ".join(sorted(known))
+        return (
+            f"{self.place(*keys)}: `{keys[-1]}` is not a key here; allowed are: "
+            f"{allowed}.{f' Did you mean `{near[0]}`?' if near else ''}"
+        )
+
     def read(
         self, model: type[_Model], value: Any, faults: list[str], *keys: str | int
     ) -> _Model | None:
@@ -97,17 +107,14 @@ class ConfigFile:
         None when it is none; what is wrong is added to `faults`, one for every key.
         """
         fields = {field.encode_name: field for field in msgspec.structs.fields(model)}
-        allowed = ", ".join(sorted(fields))
         if not isinstance(value, dict):
+            allowed = ", ".join(sorted(fields))
             faults.append(f"{self.place(*keys)}: must hold keys: {allowed}.")
             return None
         found = len(faults)
         for key in value:
             if key not in fields:
-                faults.append(
-                    f"{self.place(*keys, key)}: `{key}` is not a key here; allowed"
-                    f" are: {allowed}."
-                )
+                faults.append(self.unknown(fields, *keys, key))
         given: dict[str, Any] = {}
         for key, field in fields.items():
             if key in value:

@@ -13,6 +13,19 @@ __all__ = ["REFRESHES", "Audience", "Refresh", "read_audiences"]
 Refresh = Literal["continuous", "hourly", "daily"]
 REFRESHES: tuple[Refresh, ...] = get_args(Refresh)
 
+META = ("sync_to", "refresh", "owner")
+"""Keys of `config.meta`; each does something."""
+
+NOT_YET = ("on_enter", "cooldown_days")
+
+ENTRY = (
+    *("access", "columns", "config", "constraints", "data_tests", "deprecation_date"),
+    *("description", "docs", "latest_version", "name", "tests", "time_spine"),
+    "versions",
+)
+"""Keys that dbt reads of a model's entry. It says nothing about others. `meta` is read
+here below `config` alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Audience:
@@ -29,7 +42,7 @@ def read_audiences(
 ) -> tuple[dict[str, Audience], list[str]]:
     """Every `aud_*.sql` of the folder by name, and the faults of the files beside them.
 
-    Other keys under `config.meta` are the team's own.
+    A key that nothing reads is a fault: it is a typo of one that something does.
     """
     audiences = {
         path.stem: Audience(path.stem) for path in sorted(folder.glob("**/aud_*.sql"))
@@ -49,10 +62,10 @@ def read_audiences(
                     f"in {folder}."
                 )
                 continue
-            meta = model.get("config", {}).get("meta", {})
-            wrong = list(_faults(file, number, meta, destinations))
+            wrong = list(_faults(file, number, model, destinations))
             faults += wrong
             if not wrong:
+                meta = model.get("config", {}).get("meta", {})
                 audiences[name] = Audience(
                     name,
                     tuple(meta.get("sync_to", ())),
@@ -72,12 +85,34 @@ def _audience_entries(file: ConfigFile) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _faults(
-    file: ConfigFile, number: int, meta: object, destinations: Mapping[str, object]
+    file: ConfigFile,
+    number: int,
+    model: dict[str, Any],
+    destinations: Mapping[str, object],
 ) -> Iterator[str]:
-    here = ("models", number, "config", "meta")
+    entry = ("models", number)
+    here = (*entry, "config", "meta")
+    for key in model:
+        if key in ("meta", *META, *NOT_YET):
+            yield _misplaced(file, *entry, key)
+        elif key not in ENTRY:
+            yield file.unknown(ENTRY, *entry, key)
+    config = model.get("config", {})
+    if not isinstance(config, dict):
+        yield f"{file.place(*entry, 'config')}: `config` must hold keys."
+        return
+    for key in config:
+        if key in (*META, *NOT_YET):  # others may be an adapter's
+            yield _misplaced(file, *entry, "config", key)
+    meta = config.get("meta", {})
     if not isinstance(meta, dict):
         yield f"{file.place(*here)}: `meta` must hold keys."
         return
+    for key in meta:
+        if key in NOT_YET:
+            yield f"{file.place(*here, key)}: `{key}` is not supported yet; remove it."
+        elif key not in META:
+            yield file.unknown(META, *here, key)
     sync_to = meta.get("sync_to", [])
     place = file.place(*here, "sync_to")
     if not isinstance(sync_to, list) or len({*map(str, sync_to)}) < len(sync_to):
@@ -98,3 +133,10 @@ def _faults(
         )
     if not isinstance(meta.get("owner", ""), str):
         yield f"{file.place(*here, 'owner')}: `owner` must be text."
+
+
+def _misplaced(file: ConfigFile, *keys: str | int) -> str:
+    where = "config" if keys[-1] == "meta" else "config.meta"
+    return (
+        f"{file.place(*keys)}: `{keys[-1]}` is not read here; write it under `{where}`."
+    )

@@ -44,7 +44,7 @@ class Project:
         Leaves LOOMLINE_HOME absolute, and the telemetry of the tools below off.
 
         Raises:
-            ConfigError: no project found.
+            ConfigError: no project found, or the home is no folder that can be read.
         """
         path = find_project_path()
         written = dotenv_values(path / ".env")
@@ -60,7 +60,9 @@ class Project:
         os.environ.setdefault("DAGSTER_HOME", str(path / home / "dagster"))
         for name, value in NO_TELEMETRY.items():
             os.environ.setdefault(name, value)
-        return cls(path, Home.from_env())
+        project = cls(path, Home.from_env())
+        project.home.check()
+        return project
 
     @property
     def defs(self) -> Path:

@@ -1,9 +1,12 @@
 """The home folder: where one installation keeps everything it knows."""
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from connectors.errors import ConfigError
 
 __all__ = ["Home"]
 
@@ -18,6 +21,42 @@ class Home:
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Home":
         """LOOMLINE_HOME, or `data` below the working directory."""
         return cls(Path(env.get("LOOMLINE_HOME") or "data").absolute())
+
+    def check(self) -> None:
+        """Refuse a path that is not a folder and cannot become one; make nothing.
+
+        Raises:
+            ConfigError: the path is a file or below one, or this user may not read it
+                or make it.
+        """
+        try:
+            if self.path.exists():
+                os.scandir(self.path).close()
+            else:
+                _check_access(next(p for p in self.path.parents if p.exists()), os.W_OK)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def make(self, *folders: Path) -> None:
+        """Make the home folder, and these folders in it, where they are missing.
+
+        Raises:
+            ConfigError: one cannot be made, or the home folder cannot be written to.
+        """
+        try:
+            for folder in (self.path, *folders):
+                folder.mkdir(parents=True, exist_ok=True)
+            _check_access(self.path, os.R_OK | os.W_OK | os.X_OK)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        is_file = isinstance(error, NotADirectoryError | FileExistsError)
+        reason = "it is not a folder" if is_file else f"{error.strerror}"
+        return ConfigError(
+            f"The home folder {self.path} cannot be used: {reason}. Set LOOMLINE_HOME "
+            "to a folder that this user can make and write to."
+        )
 
     @property
     def inbox(self) -> Path:
@@ -48,3 +87,10 @@ class Home:
     @property
     def run_lock(self) -> Path:
         return self.path / "run.lock"
+
+
+def _check_access(folder: Path, mode: int) -> None:
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(folder, mode, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

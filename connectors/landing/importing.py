@@ -51,12 +51,14 @@ class Imported:
     dispositions: Counter[str] = field(default_factory=Counter)
     files: int = 0  # units of which at least one chunk was new
     files_known: int = 0  # units that had landed before as a whole
+    files_empty: int = 0  # units without a row
 
     def add(self, other: "Imported") -> None:
         self.received += other.received
         self.dispositions += other.dispositions
         self.files += other.files
         self.files_known += other.files_known
+        self.files_empty += other.files_empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +154,10 @@ def _jobs(
             keeps_received_at=True,
             seed=unit.sha256,
         )
-        is_new = False
+        is_new, is_empty = False, True
         start = _start_of_lines(unit)
         for chunk in chunks(unit):
+            is_empty = False
             name = load_name(source, unit, chunk.index)
             if chunk.error is not None:
                 start = None  # of what comes next: the chunk lacks what was left out
@@ -169,7 +172,8 @@ def _jobs(
             if on_progress is not None:
                 on_progress(unit, chunk.consumed_bytes)
         total.files += is_new
-        total.files_known += not is_new
+        total.files_known += not is_new and not is_empty
+        total.files_empty += is_empty
 
 
 def _start_of_lines(unit: Unit) -> int | None:

@@ -15,9 +15,12 @@ RENAMED = {"receipts": "received_counts"}
 
 
 def prepare(home: Home) -> None:
-    """Make the folders, an empty manifest, and a file of each stream's columns."""
-    for folder in (home.inbox, home.raw / "schema"):
-        folder.mkdir(parents=True, exist_ok=True)
+    """Make the folders, an empty manifest, and a file of each stream's columns.
+
+    Raises:
+        ConfigError: the home folder cannot be made or written to.
+    """
+    home.make(home.inbox, home.raw / "schema")
     with Manifest(home).rewriting() as (files, write):
         renamed = [
             msgspec.structs.replace(file, stream=RENAMED.get(file.stream, file.stream))

@@ -380,7 +380,7 @@ class KeyRing:
 
 
 def _open(home: Home) -> sqlite3.Connection:
-    home.path.mkdir(parents=True, exist_ok=True)
+    home.make()
     home.control.touch(mode=0o600)
     db = sqlite3.connect(
         home.control, isolation_level=None, timeout=30, check_same_thread=False

@@ -29,7 +29,6 @@ __all__ = ["main"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Turns a data team's own warehouse into a customer data platform.",
 )
@@ -60,6 +59,29 @@ def main() -> None:
             str(error), style="red", markup=False, highlight=False, soft_wrap=True
         )
         sys.exit(1)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"loomline {version('loomline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def loomline(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command("import")

@@ -163,6 +163,8 @@ def list_(json: Json = False) -> None:
     for key in found:
         scope = "" if key.scope == key.name else f" (scope {key.scope})"
         limits = (f"{key.rate:,g}", f"{key.burst:,}")
+        if key.kind == "admin":  # takes no events
+            limits = ("–", "–")
         names = (key.name + scope, key.kind, f"{key.hint}…", key.id)
         table.add_row(*names, *limits, _state(key, at))
     Console(highlight=False).print(table)

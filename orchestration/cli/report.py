@@ -26,11 +26,19 @@ def imported_summary(done: Imported) -> dict[str, Any]:
         "dispositions": dict(done.dispositions),
         "files": done.files,
         "files_known": done.files_known,
+        "files_empty": done.files_empty,
     }
 
 
 def print_imported(done: Imported) -> None:
     console.print(_landed(done))
+    refused = done.dispositions["rejected"] + done.dispositions["quarantined"]
+    if refused:
+        console.print(
+            f"{_count(refused, 'item')} rejected or quarantined: "
+            "`loomline quarantine list` shows the reasons.",
+            soft_wrap=True,
+        )
 
 
 def run_summary(result: RunResult) -> dict[str, Any]:
@@ -60,7 +68,7 @@ def run_summary(result: RunResult) -> dict[str, Any]:
 
 
 def print_run(result: RunResult) -> None:
-    console.print(_landed(result.imported))
+    print_imported(result.imported)
     console.print(_pushed([result]))
     for warning in result.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
@@ -110,9 +118,17 @@ def _landed(done: Imported) -> Table:
     for disposition, count in sorted(done.dispositions.items()):
         table.add_row(disposition, f"{count:,}")
     table.add_row("received", f"{done.received:,}", style="bold")
+    notes = []
     if done.files_known:
-        table.caption = f"{done.files_known:,} files had landed before"
+        notes.append(f"{_count(done.files_known, 'file')} had landed before")
+    if done.files_empty:
+        notes.append(_count(done.files_empty, "empty file"))
+    table.caption = "\n".join(notes) or None
     return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _pushed(runs: list[RunResult]) -> Table:

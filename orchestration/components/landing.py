@@ -43,6 +43,7 @@ def landed_files(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None
         "received": found.received,
         "files": found.files,
         "files_known": found.files_known,
+        "files_empty": found.files_empty,
         **found.dispositions,
     }
     newest = _newest_arrival(run.home, since=before)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -30,6 +32,27 @@ def test_wrong_use_is_told_and_changes_nothing(
     assert not (checkout.path / "data" / "raw" / "loads.ndjson").exists()
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/home"])
+def test_a_home_that_is_a_file_is_told_by_every_command(
+    checkout: Checkout, place: str
+) -> None:
+    (checkout.path / "taken").write_text("no folder")
+    loomline = str(checkout.bin / "loomline")
+    for command in (
+        *("run", "run --no-push", "collect --port 0", "import events.ndjson", "land"),
+        *("keys list", "keys create --name web", "sql show", "diff"),
+        *("quarantine list", "quarantine replay --all"),
+    ):
+        given = ["env", f"LOOMLINE_HOME={place}", loomline, *command.split()]
+        done = checkout.run(given, code=2)
+        assert done.stdout == ""
+        assert done.stderr == (
+            f"The home folder {checkout.path / place} cannot be used: it is not a "
+            "folder. Set LOOMLINE_HOME to a folder that this user can make and write "
+            "to.\n"
+        ), command
+
+
 def test_outside_a_project_the_way_in_is_told(checkout: Checkout) -> None:
     done = checkout.run(
         f"cd / && LOOMLINE_PROJECT= {checkout.bin}/loomline land", code=2
@@ -46,6 +69,7 @@ def test_json_is_one_object_on_standard_output(checkout: Checkout) -> None:
         "dispositions": {"admitted": 1},
         "files": 1,
         "files_known": 0,
+        "files_empty": 0,
     }
     again = json.loads(
         checkout.loomline("import", str(file), "--source", "Web Shop", "--json")
@@ -67,3 +91,46 @@ def test_a_missing_secret_is_named_before_anything_is_sent(checkout: Checkout) -
     assert "CRM_WEBHOOK_SECRET" in done.stderr
     assert not (checkout.path / "data" / "deliveries").exists()
     assert os.listdir(checkout.path / "data" / "raw").count("acks") == 0
+
+
+def test_an_import_says_how_many_items_were_refused_and_where_to_see_them(
+    checkout: Checkout,
+) -> None:
+    file = checkout.path / "events.ndjson"
+    file.write_text('{"type":"track","event":"x","userId":"u"}\n{"type":"track"}\n{\n')
+    told = checkout.loomline("import", str(file), "--source", "web")
+    assert (
+        "2 items rejected or quarantined: `loomline quarantine list` shows the reasons."
+    ) in told
+    assert len(checkout.json("quarantine", "list")["events"]) == 2
+    # What landed before is not counted again.
+    assert "quarantine" not in checkout.loomline("import", str(file), "--source", "web")
+
+
+def test_an_empty_file_is_said_to_be_empty(checkout: Checkout) -> None:
+    file = checkout.path / "events.ndjson"
+    file.touch()
+    for _ in range(2):
+        told = checkout.loomline("import", str(file), "--source", "web")
+        assert "1 empty file" in told
+        assert "landed before" not in told
+    done = checkout.json("import", str(file), "--source", "web")
+    assert (done["files"], done["files_known"], done["files_empty"]) == (0, 0, 1)
+
+
+def test_the_version_is_that_of_the_installed_package(checkout: Checkout) -> None:
+    assert checkout.loomline("--version") == f"loomline {version('loomline')}\n"
+
+
+def test_a_shell_completes_the_commands(checkout: Checkout) -> None:
+    assert "_loomline_completion" in checkout.loomline("--show-completion", "bash")
+    loomline = checkout.bin / "loomline"
+    typed = "COMP_WORDS='loomline quar' COMP_CWORD=1 _LOOMLINE_COMPLETE=complete_bash"
+    assert checkout.run(f"{typed} {loomline}").stdout.split() == ["quarantine"]
+
+
+def test_the_command_line_starts_without_the_tools_below_it(checkout: Checkout) -> None:
+    python = "import sys, orchestration.cli; print(*sys.modules)"
+    loaded = set(checkout.run([sys.executable, "-c", python]).stdout.split())
+    heavy = {"dagster", "dbt", "duckdb", "great_expectations", "pyarrow", "sqlmesh"}
+    assert heavy & loaded == set()

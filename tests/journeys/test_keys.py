@@ -72,6 +72,17 @@ def test_what_a_key_asks_of_its_events_is_kept(checkout: Checkout) -> None:
     )
 
 
+def test_an_admin_key_has_no_rate_and_no_burst(checkout: Checkout) -> None:
+    checkout.loomline("keys", "create", "--name", "web", "--kind", "browser")
+    checkout.loomline("keys", "create", "--name", "debug", "--kind", "admin")
+    rows = {
+        cells[1]: (cells[4], cells[5])
+        for line in checkout.loomline("keys", "list").splitlines()
+        if len(cells := [cell.strip() for cell in line.strip("│").split("│")]) > 5
+    }
+    assert rows == {"browser": ("100", "500"), "admin": ("–", "–")}
+
+
 def test_standard_output_is_the_key_alone(checkout: Checkout) -> None:
     done = checkout.run([str(checkout.bin / "loomline"), "keys", "create", "--name=w"])
     assert re.fullmatch(r"lws_[0-9A-Za-z]{32}\n", done.stdout)

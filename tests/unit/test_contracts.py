@@ -256,7 +256,8 @@ def test_every_fault_of_every_contract_is_named_with_its_line(rules: Rules) -> N
     rules.contract("event: a\nschema: {}\n", "6.yaml")
     assert rules.faults() == [
         "1.yml, line 4: `retention` is not a key here; allowed are: consent, event,"
-        " examples, on_violation, retention_days, schema, version.",
+        " examples, on_violation, retention_days, schema, version. Did you mean"
+        " `retention_days`?",
         "1.yml, line 3: `schema`: Expected `object`, got `array`.",
         "1.yml, line 2: `version`: Expected `int` >= 1.",
         "2.yml, line 1: `event` is missing.",

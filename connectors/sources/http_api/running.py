@@ -16,10 +16,10 @@ def only_one(home: Home) -> int:
     """Take the lock of this home folder's collector; returns its descriptor.
 
     Raises:
-        ConfigError: another collector holds it.
+        ConfigError: another collector holds it, or the home folder cannot be used.
     """
     path = _path(home)
-    home.path.mkdir(parents=True, exist_ok=True)
+    home.make()
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     until = time.monotonic() + 2
     while True:
