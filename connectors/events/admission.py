@@ -31,7 +31,12 @@ from connectors.events.clock import correct, instant
 from connectors.events.consent import stated
 from connectors.events.decode import Undecodable, decode_item
 from connectors.events.fingerprint import wanted
-from connectors.events.identifiers import PERSONLESS, RULE_VERSION, IdentifierRules
+from connectors.events.identifiers import (
+    MOST_IDENTIFIERS,
+    PERSONLESS,
+    RULE_VERSION,
+    IdentifierRules,
+)
 from connectors.events.naming import as_text, event_name
 from connectors.events.placeholders import Placeholders
 from connectors.events.policy import Policy
@@ -334,6 +339,15 @@ class Admission:
             note.message_id = own.message_id
         return None if note == _NOTHING else note
 
+    def _counted(self, event: Event) -> list[Identifier]:
+        """The identifiers of the event that count; it lists where there are more."""
+        identifiers = self._identifiers_of(event)
+        if len(identifiers) > MOST_IDENTIFIERS:
+            del identifiers[MOST_IDENTIFIERS:]
+            if "too_many_identifiers" not in event.violations:
+                event.violations = [*event.violations, "too_many_identifiers"]
+        return identifiers
+
     def _is_identified(self, event: Event) -> bool:
         has_first = bool(self._first_id) and _is_text(event.user_id)
         has_second = bool(self._second_id) and _is_text(event.anonymous_id)
@@ -380,7 +394,7 @@ class Admission:
             event=event.event,
         )
         if event.consent is not None and verdict.disposition != "suppressed":
-            speaker = self._carried_by(event)
+            speaker = self._carried_by(event)[:MOST_IDENTIFIERS]
             note.stated = Stated(event.timestamp, speaker, event.consent)
         return note
 
@@ -407,7 +421,9 @@ class Admission:
                 item, origin, own, (line, index), message_id
             )
             if event.consent is not None:
-                out.consent.append(_statement(event, self._carried_by(event)))
+                out.consent.append(
+                    _statement(event, self._carried_by(event)[:MOST_IDENTIFIERS])
+                )
             if note is not None:
                 texts = self._noted_on(event, note, texts)
             place = (origin.source, origin.path, received_at)
@@ -463,7 +479,7 @@ class Admission:
             setattr(event, name, value)
         if note.fingerprint is not None:
             event.context = _stamped(event.context, note.fingerprint)
-        event.identifiers = self._identifiers_of(event)
+        event.identifiers = self._counted(event)
         return _texts(event)
 
     def _normalised(
@@ -508,7 +524,7 @@ class Admission:
         event.skew_ms = time.skew_ms
         if origin.gpc:
             event.consent = {**(event.consent or {}), "advertising": False}
-        event.identifiers = self._identifiers_of(event)
+        event.identifiers = self._counted(event)
         texts = _texts(event)
         message_id = message_id or as_text(get("messageId"))
         _identify(event, texts, message_id, client, origin.seed, place)

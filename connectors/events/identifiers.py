@@ -18,10 +18,20 @@ from connectors.errors import ConfigError
 from connectors.events.canonical import Event, Identifier
 from connectors.events.naming import as_text
 
-__all__ = ["MENTIONED", "PERSONLESS", "RULE_VERSION", "IdentifierRules"]
+__all__ = [
+    "MENTIONED",
+    "MOST_IDENTIFIERS",
+    "PERSONLESS",
+    "RULE_VERSION",
+    "IdentifierRules",
+]
 
 RULE_VERSION = 1
 """Raised whenever a normalisation below gives other values than before."""
+
+MOST_IDENTIFIERS = 100
+"""Identifiers of one event that count, in the order of the places they are read from.
+A run compares the identifiers of a message in pairs."""
 
 PERSONLESS = "personless_id"
 """Kind of the ids of an event that says `$process_person_profile: false`: it belongs to

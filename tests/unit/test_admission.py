@@ -282,6 +282,15 @@ def test_what_stands_in_the_way_of_ours_is_kept() -> None:
     assert kept["posthog"] == {"context": "x", "$is_server": True}
 
 
+def test_of_thousands_of_identifiers_the_first_hundred_count() -> None:
+    ids = [{"id": str(number), "type": "crm"} for number in range(5_000)]
+    row = one({**TRACK, "context": {"externalIds": ids}})
+    assert len(row["identifiers"]) == 100
+    assert row["identifiers"][0][:2] == ("user_id", "u")
+    assert json.loads(row["violations"]) == ["too_many_identifiers"]
+    assert len(json.loads(row["context"])["externalIds"]) == 5_000
+
+
 def test_a_refusal_without_person_profile_names_the_person() -> None:
     out = admitted(
         {
