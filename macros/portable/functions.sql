@@ -37,20 +37,18 @@
 {%- endmacro %}
 
 {% macro default__json_members(relation, column, keep) -%}
+    {#-
+        One pass over each object: an extraction per member, and a lateral json_each
+        even more, take time with the square of the members.
+    -#}
     select
         {%- for name in keep %}
         {{ name }},
         {%- endfor %}
-        name,
-        {#- In brackets: SQLMesh writes `->>`, which binds as tightly as `||`. #}
-        json_extract_string(
-            {{ column }}, ('/' || replace(replace(name, '~', '~0'), '/', '~1'))
-        ) as value
-    from (
-        select *, unnest(json_keys({{ column }})) as name
-        from {{ relation }}
-        where json_type({{ column }}) = 'OBJECT'
-    )
+        unnest(json_keys({{ column }})) as name,
+        unnest(json_extract_string({{ column }}, '$.*')) as value
+    from {{ relation }}
+    where json_type({{ column }}) = 'OBJECT'
 {%- endmacro %}
 
 {#- A JSON object from (name, value) rows of a group, names in order; values are text. -#}
@@ -129,20 +127,31 @@
 {#-
     One row for every member of the JSON object in `column`: (…, name, value, type),
     value as JSON, type OBJECT, ARRAY, VARCHAR, BIGINT, UBIGINT, DOUBLE, BOOLEAN or NULL.
+    Rows whose column holds no object give none.
 -#}
 {% macro json_entries(relation, column, keep) -%}
     {{ return(adapter.dispatch('json_entries', 'loomline')(relation, column, keep)) }}
 {%- endmacro %}
 
 {% macro default__json_entries(relation, column, keep) -%}
+    {#- As in json_members; a lateral json_each copies the object for each member. -#}
     select
         {%- for name in keep %}
-        rows.{{ name }},
+        {{ name }},
         {%- endfor %}
-        entries.key as name,
-        entries.value,
-        entries.type
-    from {{ relation }} as rows, json_each(rows.{{ column }}) as entries
+        name,
+        value,
+        json_type(value) as type
+    from (
+        select
+            {%- for name in keep %}
+            {{ name }},
+            {%- endfor %}
+            unnest(json_keys({{ column }})) as name,
+            unnest(json_extract({{ column }}, '$.*')) as value
+        from {{ relation }}
+        where json_type({{ column }}) = 'OBJECT'
+    )
 {%- endmacro %}
 
 {#- A name in snake_case; letters and digits of any script, no underscore at its ends. -#}
