@@ -5,10 +5,11 @@ request. While it is written it ends in `.part` and is locked; closed, it ends i
 `.ndjson` and waits for landing. Landing asks for what is open (`close_open`), so a
 segment is as short as somebody is there to land it.
 
-A line counts once it was synced: one sync serves every request that waits for it (group
-commit). A write or sync that fails acknowledges nothing, and its file is never written
-to again: Linux forgets a failed write-back, so a second sync of the same file would
-report success (wiki.postgresql.org, "Fsync Errors").
+A line counts once it was synced and the file has the size it should have: one sync
+serves every request that waits for it (group commit). A write or sync that fails, or
+that reports more than it did, acknowledges nothing, and its file is never written to
+again: Linux forgets a failed write-back, so a second sync of the same file would report
+success (wiki.postgresql.org, "Fsync Errors").
 """
 
 import errno
@@ -273,8 +274,7 @@ class _Open:
         while rest:
             rest = rest[os.write(self._file, rest) :]
         os.fdatasync(self._file)
-        if os.fstat(self._file).st_nlink == 0:
-            raise OSError("the segment was deleted")
+        self._check(self.size + len(data))
         self.size += len(data)
 
     def prove(self) -> None:
@@ -286,8 +286,21 @@ class _Open:
         if os.write(self._file, bytes(_TRIAL_BYTES)) < _TRIAL_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fdatasync(self._file)
+        self._check(_TRIAL_BYTES)
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
+
+    def _check(self, size: int) -> None:
+        """Compare the file with what was written: calls that succeeded prove little.
+
+        Raises:
+            OSError: the file is gone from its folder, or does not have this size.
+        """
+        status = os.fstat(self._file)
+        if status.st_nlink == 0:
+            raise OSError("the segment was deleted")
+        if status.st_size != size:
+            raise OSError("the disk reported more bytes than it wrote")
 
     def close(self) -> None:
         """Hand the segment over to landing; one without a line is removed."""

@@ -13,3 +13,14 @@
     from duckdb_columns()
     where database_name = current_database() and schema_name = {{ literal(schema) }}
 {%- endmacro %}
+
+{#- A query of the number of rows of all tables of a schema: (table_name, count_rows). -#}
+{% macro catalog_rows(schema) -%}
+    {{ return(adapter.dispatch('catalog_rows', 'loomline')(schema)) }}
+{%- endmacro %}
+
+{% macro default__catalog_rows(schema) -%}
+    select table_name, estimated_size as count_rows
+    from duckdb_tables()
+    where database_name = current_database() and schema_name = {{ literal(schema) }}
+{%- endmacro %}

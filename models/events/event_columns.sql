@@ -1,8 +1,8 @@
 -- What each column of the event tables holds. A pure function of what was ever seen:
--- the materialization then makes the tables so.
+-- the materialization then makes the tables so. A limit is never a reason for a column
+-- to go because of something received later.
 -- depends_on: {{ ref('int_events') }}, {{ ref('int_dispositions') }}
 {{ config(materialized='event_tables') }}
-{%- set most_columns = 2000 %}
 {%- set standard = standard_columns() %}
 
 with
@@ -67,22 +67,38 @@ ranked as (
 
 columns as (
 
+    {{ with_names(
+        'ranked', ['event'], 'property', 'path', 'since',
+        "base in ('" ~ (reserved_words() + (standard | list)) | join("', '") ~ "')",
+        'property'
+    ) | indent(4) }}
+
+),
+
+wanted as (
+
+    select event, '' as path, since, {{ standard | length }} as count_columns
+    from events
+    union all
+    select event, path, since, 1 as count_columns
+    from ranked
+    where position <= {{ most_event_columns() }}
+
+),
+
+counted as (
+
     select
         event,
         path,
-        property,
-        since,
-        type,
-        position,
-        -- Who invents names without end does not widen the table without end.
-        case when position <= {{ most_columns }} then named end as column_name
-    from (
-        {{ with_names(
-            'ranked', ['event'], 'property', 'path', 'since',
-            "base in ('" ~ (reserved_words() + (standard | list)) | join("', '") ~ "')",
-            'property'
-        ) | indent(8) }}
-    )
+        sum(count_columns) over (order by since, event, path) as count_columns
+    from wanted
+
+),
+
+with_room as (
+
+    select event, path from counted where count_columns <= {{ most_columns_in_all() }}
 
 ),
 
@@ -96,33 +112,75 @@ standard as (
         {{ loop.index }} as position
     {%- endfor %}
 
+),
+
+properties_and_columns as (
+
+    select
+        tables.event,
+        columns.property,
+        tables.table_name,
+        case when with_room.path is not null then columns.named end as column_name,
+        case when with_room.path is not null then columns.type end as type,
+        columns.since,
+        columns.path,
+        objects.path is not null as is_also_object,
+        {{ standard | length }} + columns.position as position
+    from tables
+    inner join with_room as table_room on tables.event = table_room.event
+    inner join columns on tables.event = columns.event
+    left join with_room
+        on columns.event = with_room.event and columns.path = with_room.path
+    left join objects
+        on columns.event = objects.event and columns.path = objects.path
+    where table_room.path = ''
+
+),
+
+standard_columns as (
+
+    select
+        tables.event,
+        null as property,
+        tables.table_name,
+        standard.column_name,
+        standard.type,
+        tables.since,
+        null as path,
+        false as is_also_object,
+        standard.position
+    from tables
+    inner join with_room on tables.event = with_room.event
+    cross join standard
+    where with_room.path = ''
+
+),
+
+events_without_table as (
+
+    select
+        event,
+        null as property,
+        null as table_name,
+        null as column_name,
+        null as type,
+        since,
+        null as path,
+        false as is_also_object,
+        1 as position
+    from tables
+    where event not in (select event from with_room)
+
+),
+
+combined as (
+
+    select * from properties_and_columns
+    union all
+    select * from standard_columns
+    union all
+    select * from events_without_table
+
 )
 
-select
-    tables.event,
-    columns.property,
-    tables.table_name,
-    columns.column_name,
-    case when columns.column_name is not null then columns.type end as type,
-    columns.since,
-    columns.path,
-    objects.path is not null as is_also_object,
-    {{ standard | length }} + columns.position as position
-from tables
-inner join columns using (event)
-left join objects using (event, path)
-
-union all
-
-select
-    tables.event,
-    null as property,
-    tables.table_name,
-    standard.column_name,
-    standard.type,
-    tables.since,
-    null as path,
-    false as is_also_object,
-    standard.position
-from tables
-cross join standard
+select * from combined

@@ -1,13 +1,37 @@
 -- What was ever seen where in an event, also in arrivals that repeat or contradict an
--- accepted one: it only grows, so nothing depends on which arrival was read first.
+-- accepted one. Of each event the properties received first are known, up to a fixed
+-- number, so that neither this table nor a run grows with names that never end.
 -- depends_on: {{ ref('int_events') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
-    unique_key=['event', 'path', 'kind'],
+    unique_key='event',
 ) }}
 {%- set deepest = 6 %}
+{%- set most_known = most_event_properties() %}
 {%- set kept = ['event', 'received_at', 'load_seq', 'path', 'property'] %}
+{#-
+    An event with no room left forgets the properties it drops. An import may bring an
+    arrival from before its last known property; one that was dropped may then be among
+    the first after all, so the event is read again as a whole.
+-#}
+{%- set reopened -%}
+    select full_events.event
+    from (
+        select event, max(since) as last_since
+        from (
+            select event, path, min(first_received_at) as since
+            from {{ this }}
+            where kind <> 'event'
+            group by event, path
+        )
+        group by event
+        having count(*) >= {{ most_known }}
+    ) as full_events
+    inner join ({{ raw_stream('events', watermark()) }}) as arrivals using (event)
+    where arrivals.received_at <= full_events.last_since
+{%- endset %}
+{%- set rereads = is_incremental() and scratch_count('(' ~ reopened ~ ')') %}
 
 with
 
@@ -20,8 +44,13 @@ tracked as (
         properties as value,
         '' as path,
         '' as property
-    from ({{ raw_stream('events', watermark()) }})
-    where type = 'track' and event is not null
+    from ({{ raw_stream('events', -1 if rereads else watermark()) }})
+    where
+        type = 'track'
+        and event is not null
+        {%- if rereads %}
+        and (load_seq > {{ watermark() }} or event in ({{ reopened }}))
+        {%- endif %}
 
 ),
 
@@ -97,19 +126,36 @@ known as (
 
     union all by name
 
-    select *
-    from {{ this }}
-    where (event, path, kind) in (select (event, path, kind) from arrived)
+    select * from {{ this }} where event in (select event from arrived)
     {%- endif %}
+
+),
+
+dated as (
+
+    select
+        event,
+        path,
+        property,
+        kind,
+        min(first_received_at) as first_received_at,
+        max(load_seq) as load_seq,
+        min(min(first_received_at)) over (partition by event, path) as since
+    from known
+    group by event, path, property, kind
+
+),
+
+ranked as (
+
+    -- 0 for the event itself: its path is the shortest, and it came with the first
+    select
+        *,
+        dense_rank() over (partition by event order by since, path) - 1 as place
+    from dated
 
 )
 
-select
-    event,
-    path,
-    property,
-    kind,
-    min(first_received_at) as first_received_at,
-    max(load_seq) as load_seq
-from known
-group by event, path, property, kind
+select * exclude (since, place)
+from ranked
+where place <= {{ most_known }}

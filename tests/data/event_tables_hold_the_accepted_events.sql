@@ -6,7 +6,7 @@
 {%- if execute and adapter.resolve_identifier is not defined %}
 {%- set tables = fromjson(scratch_value(
     "select coalesce(cast(to_json(list(distinct table_name)) as varchar), '[]') from "
-    ~ columns
+    ~ columns ~ " where table_name is not null"
 )) %}
 {%- endif %}
 
@@ -18,7 +18,7 @@ accepted as (
     from {{ events }} as events
     inner join (select distinct event, table_name from {{ columns }}) as named
         using (event)
-    where events.type = 'track'
+    where events.type = 'track' and named.table_name is not null
     group by named.table_name
 
 ),

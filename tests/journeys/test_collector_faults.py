@@ -478,13 +478,16 @@ def test_collecting_imports_nothing_of_the_warehouse() -> None:
 
 
 class Tracing:
-    """strace on running processes, for a window of time."""
+    """strace on running processes, for a window of time; of `path` alone, if given."""
 
-    def __init__(self, processes: list[int], fault: str) -> None:
+    def __init__(
+        self, processes: list[int], fault: str, path: Path | None = None
+    ) -> None:
         calls = fault.partition(":")[0]
         self._process = subprocess.Popen(
             [
                 *("strace", "-f", "-o", "/dev/null"),
+                *(("-P", str(path)) if path else ()),
                 *("-e", f"trace={calls}", "-e", f"inject={fault}"),
                 *(f"--attach={process}" for process in processes),
             ],
@@ -526,6 +529,24 @@ def test_nothing_is_acknowledged_while_the_disk_fails(home: Home, fault: str) ->
         load.wait_for(300)
         load.stop.set()
     books(home).assert_kept(load)
+
+
+@pytest.mark.servers
+def test_bytes_the_kernel_claims_but_never_wrote_are_not_acknowledged(
+    home: Home,
+) -> None:
+    """A6: the write is left out and reports the length of the line."""
+    with collecting(home) as collector:
+        assert post(collector, "before") == 200
+        (part,) = segments_folder(home).glob("*.part")
+        length = part.stat().st_size - len("before") + len("lost00")
+        fault = f"write:retval={length}"
+        with Tracing(collector.workers(), fault, part):
+            # The clock's digits are as many, so the line is as long as the former.
+            assert post(collector, "lost00") == 503
+        wait_until(lambda: health(collector) == 200)
+        assert post(collector, "after") == 200
+    assert books(home).stored == {"before": 1, "after": 1}
 
 
 @pytest.mark.servers

@@ -226,6 +226,41 @@ def test_a_write_of_a_few_bytes_at_a_time_is_finished(
     assert sink.kept == stored(folder) == ["a", "b"]
 
 
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_write_that_claims_more_than_it_wrote_acknowledges_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Files of the real system; only what the call reports is untrue."""
+    real = os.write
+    is_lying = False
+
+    def write(file: int, data: bytes) -> int:
+        if not is_lying:
+            return real(file, data)
+        real(file, bytes(data[: int(len(data) * share)]))
+        return len(data)
+
+    sink = Sink()
+    writer = SegmentWriter(folder, sink)
+    writer.start()
+    append(writer, "before")
+    assert sink.wait("before")
+    (former,) = folder.glob("*.part")
+    monkeypatch.setattr(os, "write", write)
+    is_lying = True
+    for name in ("lost", "lost too"):  # the second into a file that has to be proved
+        append(writer, name)
+        assert not sink.wait(name)
+        assert writer.error == "the disk reported more bytes than it wrote"
+    is_lying = False
+    wait_until(lambda: writer.error is None)
+    append(writer, "after")
+    assert sink.wait("after")
+    assert not former.exists()
+    writer.close()
+    assert stored(folder) == ["after", "before"]
+
+
 def test_a_deleted_segment_acknowledges_nothing(folder: Path) -> None:
     sink = Sink()
     writer = SegmentWriter(folder, sink)

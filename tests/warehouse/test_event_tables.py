@@ -18,9 +18,7 @@ START = datetime(2026, 4, 1, tzinfo=UTC)
 Tables = dict[str, tuple[list[tuple[str, str]], list[str]]]  # columns and rows
 
 
-def track(
-    event: str, number: int, properties: dict[str, Any], **more: Any
-) -> dict[str, Any]:
+def track(event: str, number: int, properties: Any, **more: Any) -> dict[str, Any]:
     """A call received `number` seconds after the start; its id says the number."""
     return {
         "type": "track",
@@ -443,33 +441,114 @@ def test_columns_with_names_of_plain_letters_need_no_quotes(
     assert list(row) == [path[1:] for path in found]
 
 
-def test_an_event_of_1700_properties_has_them_all(warehouse: Warehouse) -> None:
-    properties = {f"Property {n}": n for n in range(1_700)}
+def test_an_event_of_450_properties_has_them_all(warehouse: Warehouse) -> None:
+    properties = {f"Property {n}": n for n in range(450)}
     warehouse.land([track("wide", n, properties) for n in range(3)], "app")
     build(warehouse)
     found = columns(warehouse, "wide")
-    assert len(found) == 1_700
-    assert found["/Property 1699"] == ("property_1699", "BIGINT")
+    assert len(found) == 450
+    assert found["/Property 449"] == ("property_449", "BIGINT")
     warehouse.land([track("wide", 3, properties | {"one_more": "x"})], "app")
     build(warehouse)
-    assert values(warehouse, "wide", "property_1234") == [1234] * 4
+    assert values(warehouse, "wide", "property_123") == [123] * 4
     assert values(warehouse, "wide", "one_more") == [None, None, None, "x"]
 
 
-def test_names_without_end_leave_the_columns_that_came_first(
+def test_an_event_of_50000_properties_keeps_them_in_json_and_500_in_columns(
     warehouse: Warehouse,
 ) -> None:
     warehouse.land([track("wide", 0, {"kept": 1})], "app")
     build(warehouse)
-    flood = {f"k{n}": n for n in range(2_500)}
+    flood = {f"k{n:05}": n for n in range(50_000)}
     warehouse.land([track("wide", 1, flood | {"kept": 2})], "app")
     build(warehouse)
-    ((listed, named),) = warehouse.rows(
-        "select count(*), count(column_name) from events.event_columns "
-        "where path is not null"
-    )
-    assert (listed, named) == (2_501, 2_000)
+    found = columns(warehouse, "wide")
+    held = [path for path, (column, _) in found.items() if column]
+    assert held == ["/kept", *(f"/k{n:05}" for n in range(499))]
+    assert len(found) == 1_000  # that there are more is told, not each of them
     assert values(warehouse, "wide", "kept") == [1, 2]
+    assert values(warehouse, "wide", "k00498") == [None, 498]
+    (row,) = warehouse.rows(
+        "select len(json_keys(properties)), properties ->> 'k49999' "
+        "from staging.int_events where properties ->> 'kept' = '2'"
+    )
+    assert row == (50_001, "49999")
+    # Later runs know nothing of the others, and a later name takes no column away.
+    assert warehouse.count("events.int_event_properties") == 1_001
+    before = event_tables(warehouse)
+    warehouse.land([track("wide", 2, {"a": 1, "kept": 3})], "app")
+    build(warehouse)
+    assert values(warehouse, "wide", "kept") == [1, 2, 3]
+    assert event_tables(warehouse)["wide"][0] == before["wide"][0]
+
+
+def test_a_property_without_room_that_was_sent_earlier_still_holds_all_its_values(
+    make_warehouse: MakeWarehouse,
+) -> None:
+    """Its first arrival was text and is forgotten; the import brings an integer."""
+    calls = [
+        track("wide", 10, {f"p{n:04}": n for n in range(1_200)} | {"p1100": "text"}),
+        track("wide", 1, {"p1100": 7, "early": True}),
+        track("wide", 20, {"p1100": 8}),
+    ]
+    one_by_one, at_once = make_warehouse(), make_warehouse()
+    for call in calls:
+        one_by_one.land([call], "app")
+        build(one_by_one)
+    found = columns(one_by_one, "wide")
+    assert found["/p1100"] == ("p1100", "VARCHAR")
+    assert values(one_by_one, "wide", "p1100") == ["7", "text", "8"]
+    at_once.land(calls, "app")
+    build(at_once)
+    assert event_tables(at_once) == event_tables(one_by_one)
+
+
+def test_names_without_end_fill_the_tables_and_take_none_away(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.land([track("paid", 0, {"total": 1})], "app")
+    flood = {f"k{n:03}": n for n in range(500)}
+    # Twenty tables of 512 columns would be 10,240, with `paid` 10,253.
+    warehouse.land([track(f"e{n:02}", 1 + n, flood) for n in range(20)], "app")
+    build(warehouse)
+    ((named,),) = warehouse.rows("select count(column_name) from events.event_columns")
+    assert named == 10_000
+    last = columns(warehouse, "e19")
+    assert sum(1 for column, _ in last.values() if column) == 500 - 253
+    warehouse.land([track("late", 90, {"a": 1}), track("paid", 91, {"b": 2})], "app")
+    build(warehouse)
+    assert warehouse.rows(
+        "select event, property, table_name from events.event_columns "
+        "where column_name is null and event in ('late', 'paid') order by all"
+    ) == [("late", None, None), ("paid", "b", "paid")]
+    assert values(warehouse, "paid", "total") == [1, None]
+    before = changes(warehouse)
+    build(warehouse)
+    assert changes(warehouse) == before
+    # An event that was received before them all has a table, and others make room.
+    warehouse.land([track("early", -1, {"a": 1})], "app")
+    build(warehouse)
+    assert values(warehouse, "early", "a") == [1]
+    ((named,),) = warehouse.rows("select count(column_name) from events.event_columns")
+    assert named == 10_000
+    told = {change for change in changes(warehouse) if change not in before}
+    gone = {("e19", f"k{n:03}", None, "BIGINT", None) for n in range(234, 247)}
+    came = {("early", None, None, None, None), ("early", "a", None, None, "BIGINT")}
+    assert told == gone | came
+
+
+@pytest.mark.parametrize("properties", [3, "text", [{"a": 1}], None, True, 1.5])
+def test_properties_that_are_no_object_have_no_columns(
+    warehouse: Warehouse, properties: Any
+) -> None:
+    warehouse.land([track("odd", 0, properties), track("odd", 1, {"a": 1})], "app")
+    build(warehouse)
+    ((nameless,),) = warehouse.rows(
+        "select count(*) from events.int_event_properties where path is null"
+    )
+    assert nameless == 0
+    assert columns(warehouse, "odd") == {"/a": ("a", "BIGINT")}
+    assert values(warehouse, "odd", "a") == [None, 1]
 
 
 def test_an_earlier_arrival_takes_the_row_of_the_later_one(
