@@ -1,203 +1,417 @@
-"""Events that an SDK would never send and a stranger with a browser key can.
+"""Hostile events that any write key may send; the collector accepts all of them.
 
-`hostile_items(seed, count)` makes them, the same for a seed: every way of being odd in
-turn. Each is an item of a batch, as JSON bytes: bare NaN and halves of surrogate pairs
-have no other form.
+Each kind tries to make a run fail or cost too much by size, depth, number or names. The
+same seed gives the same events.
 """
 
 import json
+import random
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from random import Random
 from typing import Any
 
-__all__ = ["KINDS", "hostile_items"]
+__all__ = ["KINDS", "NAMES", "hostile_events"]
 
-Item = dict[str, Any]
-_LARGE = 50_000  # members of an object; about the most that fit into an event
-_WORDS = """
-select table order group user from null true default primary message_id timestamp
-load_seq profile_id source scope event type properties rowid _load_seq main
-""".split()  # noqa: SIM905
-_SIGNS = """
-' " ";drop_table_x;-- a.b a..b $ $$ $.a a[0] * / ~ ~1 \\ %s {{x}} {%raw%} ` -- \u00e9
-e\u0301 \u00c9 \u00df SS \ufb01 \u0130 i\u0307 \u03a9 \u2126 \u2028 \ufeff \u202eabc
-\U0001f469\u200d\U0001f467 \U0010ffff \u4e2d\u6587 \u0627\u0644 \u0928\u092e\u0938\u094d
-\uff11\uff12 \u00b2 \u01c5 total Total TOTAL tOtal
-""".split(" ")  # noqa: SIM905
-_HALVES = (chr(0xD83D), chr(0xDC00))  # of a surrogate pair
-_ODD = (*_SIGNS, *_HALVES, "", " ", "\t\n", "\0", "a\0b", "x" * 300, "A" * 5000)
-_NUMBERS: tuple[Any, ...] = (
-    *(0, -0.0, 1, -1, 2**53, 2**63 - 1, 2**63, -(2**63) - 1, 10**400, 1e308, -1e308),
-    *(5e-324, 0.1, 12345678901234567890.123, float("nan"), float("inf"), float("-inf")),
-)
-_TIMES: tuple[Any, ...] = (
-    *(
-        "0001-01-01T00:00:00Z",
-        "9999-12-31T23:59:59Z",
-        "10000-01-01",
-        "1970-01-01",
-        "",
-        0,
-    ),
-    *(-1, 1e300, "2026-02-30T00:00:00Z", "2016-12-31T23:59:60Z", "now", [], {}, True),
-)
+NAMES = [
+    "",
+    " ",
+    "_",
+    "-",
+    "#",
+    "$",
+    "*",
+    "/",
+    "//",
+    "~",
+    "~0",
+    "~1",
+    "0",
+    "1day",
+    ".",
+    "..",
+    "a.b",
+    "a/b",
+    "a~b",
+    "$.a",
+    "[0]",
+    "#-1",
+    '"',
+    "'",
+    "`",
+    "\\",
+    "a\0b",
+    "\0",
+    "\n",
+    "\r\n",
+    "\x1b[31m",
+    "\ufeffx",
+    "\u200b",
+    "\u202ex",
+    "total",
+    "Total",
+    "TOTAL",
+    " total ",
+    "toTal",
+    "caf\u00e9",
+    "cafe\u0301",
+    "CAF\u00c9",
+    "\u6e90",
+    "\U0001f600",
+    "\u0130",
+    "\u00df",
+    "ss",
+    "\u0301x",
+    "order",
+    "Order",
+    "select",
+    "table",
+    "user",
+    "null",
+    "message_id",
+    "Message ID",
+    "messageId",
+    "event_text",
+    "timestamp",
+    "received_at",
+    "source",
+    "rowid",
+    "x" * 300,
+    "x" * 301,
+    "'; drop table staging.canary; --",
+    '"); drop table staging.canary; --',
+    "{{ exceptions.raise_compiler_error('x') }}",
+    "{% set x = 1 %}",
+    "${HOME}",
+    "$(touch canary)",
+    "%s",
+    "true",
+    "2024-02-29",
+]
+"""Names that break what is built from names."""
+
+ODD_VALUES: list[Any] = [
+    2**63,
+    -(2**63) - 1,
+    2**64,
+    10**400,
+    2**53 + 1,
+    1e308,
+    -1e308,
+    5e-324,
+    -0.0,
+    float("nan"),
+    float("inf"),
+    0.1 + 0.2,
+    "0001-01-01",
+    "9999-12-31",
+    "0000-00-00",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "9999-12-31T23:59:59.999999Z",
+    "2016-12-31T23:59:60Z",
+    "\ud83d",
+    "\udc00x",
+    "a\0b",
+    "\ufeff",
+    "x" * 100_000,
+    "",
+    True,
+    None,
+    [],
+    {},
+    [[[[1]]]],
+]
+SEVEN_TYPES: list[Any] = [1, 1.5, True, "text", "2026-01-01", [1], {"a": 1}, None]
+WORDS = ("select", "table", "order", "Order", "ORDER", "user", "group", "null", "int_x")
+SYSTEM = [
+    "message_id",
+    "scope",
+    "event",
+    "event_text",
+    "user_id",
+    "anonymous_id",
+    "distinct_id",
+    "timestamp",
+    "original_timestamp",
+    "sent_at",
+    "received_at",
+    "source",
+    "properties",
+    "rowid",
+    "load_seq",
+    "path",
+    "$user_id",
+    "$email",
+    "$group",
+    "$set",
+    "$set_once",
+    "profile_id",
+    "__proto__",
+    "constructor",
+]
+
+Call = dict[str, Any]
+Kind = Callable[[random.Random, int], Call]
 
 
-def _properties(rng: Random, number: int) -> Item:
-    size = _LARGE if number % 1000 == 0 else rng.choice((300, 700, 2_000))
-    return {"properties": {f"p{number}_{n}": n for n in range(size)}}
+def _unicode_names() -> list[str]:
+    """Two characters of each class that Unicode has."""
+    found: dict[str, list[str]] = {}
+    for code in range(0x20000):
+        members = found.setdefault(unicodedata.category(chr(code)), [])
+        if len(members) < 2:
+            members.append(chr(code))
+    return [f"{one}{end}" for group in found.values() for one in group for end in "1x"]
 
 
-def _traits(rng: Random, number: int) -> Item:
-    size = _LARGE if number % 1000 == 1 else 1_000
-    return {"type": "identify", "traits": {f"t{n}": n for n in range(size)}}
+UNICODE = _unicode_names()
 
 
-def _group(rng: Random, number: int) -> Item:
-    size = _LARGE if number % 1000 == 2 else 1_000
-    traits = {f"t{n}": n for n in range(size)}
-    return {"type": "group", "groupId": f"g{number % 7}", "traits": traits}
+def _many(rng: random.Random, counts: tuple[int, ...]) -> Call:
+    start = rng.choice(("p", "Property ", "\u6e90", "a.b/", "total"))
+    return {f"{start}{n}": rng.randrange(9) for n in range(rng.choice(counts))}
 
 
-def _consent(rng: Random, number: int) -> Item:
-    size = _LARGE // 2 if number % 1000 == 3 else 500
-    granted = {f"c{n}": bool(n % 2) for n in range(size)}
-    return {"context": {"consent": {"categoryPreferences": granted}}}
+def _deep(levels: int, value: Any, name: str = "a") -> Any:
+    for _ in range(levels):
+        value = {name: value}
+    return value
 
 
-def _external_ids(rng: Random, number: int) -> Item:
-    size = _LARGE // 3 if number % 1000 == 4 else 500
-    ids = [{"id": f"{number}-{n}", "type": "crm"} for n in range(size)]
-    return {"context": {"externalIds": ids}}
-
-
-def _unknown_fields(rng: Random, number: int) -> Item:
-    return {f"field{n}": n for n in range(1_000)}
-
-
-def _depth(rng: Random, number: int) -> Item:
+def _nested_lists(levels: int) -> Any:
     value: Any = 1
-    for _ in range(rng.choice((100, 400, 900))):
-        value = {"a": value} if rng.random() < 0.5 else [value]
-    place = rng.choice(("properties", "traits", "context"))
-    return {"type": rng.choice(("identify", "track")), place: {"deep": value}}
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
-def _names(rng: Random, number: int) -> Item:
-    names = rng.sample(_ODD, 12) + rng.sample(_WORDS, 4)
-    names += [unicodedata.normalize(form, names[0]) for form in ("NFC", "NFD", "NFKC")]
-    return {"properties": {name: rng.choice(names) for name in names}}
+def _tree(width: int, levels: int) -> Any:
+    if levels == 0:
+        return 1
+    return {f"k{n}": _tree(width, levels - 1) for n in range(width)}
 
 
-def _event_names(rng: Random, number: int) -> Item:
-    return {"event": rng.choice((rng.choice(_ODD), rng.choice(_WORDS), f"e{number}"))}
+def _track(event: str, properties: Any, **more: Any) -> Call:
+    return {"type": "track", "event": event, "properties": properties, **more}
 
 
-def _trait_names(rng: Random, number: int) -> Item:
-    traits = {name: rng.choice(_NUMBERS) for name in rng.sample(_ODD, 12)}
-    return {
-        "type": rng.choice(("identify", "group")),
-        "groupId": "odd",
-        "traits": traits,
-    }
+def _identify(traits: Any, **more: Any) -> Call:
+    return {"type": "identify", "traits": traits, **more}
 
 
-def _numbers(rng: Random, number: int) -> Item:
-    return {
-        "event": "numbers",
-        "properties": {f"n{i}": n for i, n in enumerate(_NUMBERS)},
-    }
+def _group(traits: Any, **more: Any) -> Call:
+    return {"type": "group", "groupId": "acme", "traits": traits, **more}
 
 
-def _types(rng: Random, number: int) -> Item:
-    values = (
-        1,
-        1.5,
-        "x",
-        True,
-        None,
-        [1, {"a": 2}],
-        {"b": {"c": []}},
-        "2026-01-01",
-        "",
-    )
-    return {"event": "types", "properties": {"one": rng.choice(values), "two": values}}
+def _context(context: Any) -> Call:
+    return _track("Context Sent", {"a": 1}, context=context)
 
 
-def _times(rng: Random, number: int) -> Item:
-    fields = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
-    return {name: rng.choice(_TIMES) for name in fields}
+COUNTS = (501, 501, 2_000, 2_000, 20_000)
+
+KINDS: dict[str, Kind] = {
+    "50,000 properties": lambda r, n: _track("Flood", _many(r, (50_000,))),
+    "many properties": lambda r, n: _track("Wide", _many(r, COUNTS)),
+    "many properties of a new event": lambda r, n: _track(
+        f"Wide {n}", _many(r, COUNTS)
+    ),
+    "many numeric names": lambda r, n: _track(
+        "Counted", dict.fromkeys(range(3_000), n)
+    ),
+    "a tree": lambda r, n: _track("Tree", _tree(6, 5)),
+    "empty objects": lambda r, n: _track("Empty", {f"o{i}": {} for i in range(3_000)}),
+    "many traits": lambda r, n: _identify(_many(r, COUNTS)),
+    "50,000 traits": lambda r, n: _identify(_many(r, (50_000,))),
+    "many traits of a group": lambda r, n: _group(_many(r, COUNTS)),
+    "50,000 traits of a group": lambda r, n: _group(_many(r, (50_000,))),
+    "many $set": lambda r, n: {
+        "event": "$set",
+        "distinct_id": f"d{n}",
+        "properties": {"$set": _many(r, COUNTS), "$set_once": _many(r, COUNTS)},
+    },
+    "a large one-call identify": lambda r, n: {
+        "event": "$identify",
+        "distinct_id": f"c{n}",
+        "properties": {
+            "$user_id": f"u{n}",
+            "$email": f"{n}@example.com",
+            "$group": {"$group_id": "big", "$group_type": "team", **_many(r, COUNTS)},
+            "traits": _many(r, COUNTS),
+        },
+    },
+    "many consent categories": lambda r, n: _context(
+        {"consent": {"categoryPreferences": dict.fromkeys(_many(r, COUNTS), True)}}
+    ),
+    "50,000 denied ids": lambda r, n: _context(
+        {"consentManagement": {"deniedConsentIds": [f"c{i}" for i in range(50_000)]}}
+    ),
+    "50,000 external ids": lambda r, n: _context(
+        {"externalIds": [{"id": 50_000 * n + i} for i in range(50_000)]}
+    ),
+    "ids shared by all": lambda r, n: _context(
+        {"externalIds": [{"id": i, "type": "shared"} for i in range(100)]}
+    ),
+    "long external ids": lambda r, n: _context(
+        {"externalIds": [{"id": f"{i}" * 8_000, "type": "t"} for i in range(100, 130)]}
+    ),
+    "a large context": lambda r, n: _context(
+        {"page": _many(r, COUNTS), "deep": _deep(500, _many(r, COUNTS))}
+    ),
+    "context of other kinds": lambda r, n: _context(
+        r.choice(
+            [1, "x", [1], True, {"traits": [1], "device": 3, "consent": [], "ip": {}}]
+        )
+    ),
+    "hostile names": lambda r, n: _track("Named", {x: i for i, x in enumerate(NAMES)}),
+    "hostile traits": lambda r, n: _identify(dict.fromkeys(NAMES, "x")),
+    "hostile traits of a group": lambda r, n: _group(
+        dict.fromkeys(NAMES, "x"),
+        groupId=f"{r.choice(NAMES)}g",
+        groupType=r.choice(NAMES),
+    ),
+    "hostile categories": lambda r, n: _context(
+        {"consent": {"categoryPreferences": dict.fromkeys(NAMES, True)}}
+    ),
+    "a hostile event": lambda r, n: _track(
+        NAMES[n % len(NAMES)], {NAMES[n % len(NAMES)]: 1}
+    ),
+    "every class of Unicode": lambda r, n: _track("Unicode", dict.fromkeys(UNICODE, n)),
+    "an event of any Unicode": lambda r, n: _track(r.choice(UNICODE), {"a": n}),
+    "names equal but for form": lambda r, n: _track(
+        "Forms",
+        {
+            form: n
+            for text in ("\u00e9t\u00e9", "\u212b", "\ufb01", "\u1e9b\u0323", "\u0130i")
+            for kind in ("NFC", "NFD", "NFKC", "NFKD")
+            for word in [unicodedata.normalize(kind, text)]
+            for form in (word, word.upper(), word.title(), f" {word}")
+        },
+    ),
+    "events equal but for case": lambda r, n: _track(
+        "".join(r.choice((c.upper(), c.lower())) for c in "order completed"), {"a": n}
+    ),
+    "words of SQL": lambda r, n: _track(
+        r.choice(WORDS), {**dict.fromkeys(WORDS, n), "values": 1}
+    ),
+    "names of columns": lambda r, n: _track(
+        r.choice(SYSTEM), dict.fromkeys(SYSTEM, r.choice(ODD_VALUES[:12]))
+    ),
+    "names in quotes and dots": lambda r, n: _track(
+        'a.b."c"', {"a": {"b.c": {'"': {"'": 1}}}, "a.b": {"c": 2}, "a.b.c": 3}
+    ),
+    "long names": lambda r, n: _track(
+        "n" * r.choice((300, 10_000)), {c * 301: n for c in "abcdefghij"}
+    ),
+    "one name of 500,000 characters": lambda r, n: _track("Long", {"k" * 500_000: n}),
+    "500 levels": lambda r, n: _track("Deep", _deep(500, "bottom")),
+    "1,000 levels": lambda r, n: _identify({"deep": _deep(900, {"b": 1}, "\u6e90")}),
+    "10,000 lists": lambda r, n: _track("Lists", {"l": "RAW" + "[" * 10_000}),
+    "levels of lists": lambda r, n: _track("Lists", {"l": _nested_lists(700)}),
+    "a list of 100,000": lambda r, n: _track("Lists", {"l": list(range(100_000))}),
+    "a list of objects": lambda r, n: _track(
+        "Lists", {"products": [{"id": i, "tags": ["x"]} for i in range(5_000)]}
+    ),
+    "odd values": lambda r, n: _track(
+        "Odd", {f"v{i}": v for i, v in enumerate(ODD_VALUES)}
+    ),
+    "one of the odd values": lambda r, n: _track(
+        "Odd One", {"v": r.choice(ODD_VALUES)}
+    ),
+    "odd traits": lambda r, n: _identify(
+        {f"v{i}": v for i, v in enumerate(ODD_VALUES)}
+    ),
+    "one property of many types": lambda r, n: _track(
+        "Shifting", {"v": SEVEN_TYPES[n % 8], "w": {"x": SEVEN_TYPES[n // 8 % 8]}}
+    ),
+    "one trait of many types": lambda r, n: _identify(
+        {"plan": SEVEN_TYPES[n % 8], "email": SEVEN_TYPES[n // 8 % 8]},
+        userId="shifting",
+    ),
+    "properties that are no object": lambda r, n: _track(
+        "Bare", r.choice([3, "text", True, 1.5, [1, {"a": 1}], [], None, ""])
+    ),
+    "traits that are no object": lambda r, n: _identify(
+        r.choice([3, "t", True, [1], []])
+    ),
+    "a group of other kinds": lambda r, n: _group(
+        r.choice([3, "t", [1]]), groupId=r.choice([7, 1.5, "g" * 10_000, {"a": 1}])
+    ),
+    "all but a mebibyte": lambda r, n: _track("Large", {"text": "\u20ac" * 340_000}),
+    "ids of 100,000 characters": lambda r, n: _identify(
+        {}, userId=f"{n}" + "u" * 100_000, anonymousId=f"{n}" + "a" * 100_000
+    ),
+    "hostile ids": lambda r, n: _identify(
+        {}, userId=f"{n}{r.choice(NAMES)}", anonymousId=f"{r.choice(NAMES)}{n}"
+    ),
+    "ids of other kinds": lambda r, n: _track(
+        "Ids", {}, userId=r.choice([n, n + 0.5, [n], {"id": n}]), anonymousId=f"a{n}"
+    ),
+    "an address of 300,000 characters": lambda r, n: _identify(
+        {"email": f"{'e' * 300_000}{n}@example.com", "phone": "+" + "4" * 300_000}
+    ),
+    "aliases in a circle": lambda r, n: {
+        "type": "alias",
+        "userId": f"ring{n % 7}",
+        "previousId": f"ring{(n + 1) % 7}",
+    },
+    "years at the ends": lambda r, n: _track(
+        "Timed",
+        {"at": ODD_VALUES[12 + n % 7]},
+        timestamp=ODD_VALUES[12 + n % 7],
+        sentAt=ODD_VALUES[12 + n // 7 % 7],
+    ),
+    "page with much": lambda r, n: {
+        "type": r.choice(("page", "screen")),
+        "name": r.choice(NAMES),
+        "properties": _many(r, COUNTS),
+    },
+    "an unknown type": lambda r, n: {
+        "type": r.choice(NAMES[:30]),
+        "event": f"T {n % 9}",
+    },
+}
 
 
-def _ids(rng: Random, number: int) -> Item:
-    odd = (*_ODD, "i" * 100_000, 12345.5, True, [1], {"a": 1}, {}, 10**30)
-    fields = (
-        "userId",
-        "anonymousId",
-        "previousId",
-        "groupId",
-        "groupType",
-        "messageId",
-    )
-    type_ = rng.choice(("track", "alias", "group", "identify"))
-    return {"type": type_, **{name: rng.choice(odd) for name in fields}}
+def hostile_events(
+    count: int, seed: int, prefix: str = "h"
+) -> Iterator[tuple[str, bytes]]:
+    """So many events as JSON, each with its message id; every kind is among them.
 
-
-def _shapes(rng: Random, number: int) -> Item:
-    odd: tuple[Any, ...] = (None, 0, "", "x", [], [1], {}, {"a": 1}, True)
-    fields = ("properties", "traits", "context", "integrations", "name", "category")
-    return {name: rng.choice(odd) for name in fields}
-
-
-def _posthog(rng: Random, number: int) -> Item:
-    odd: tuple[Any, ...] = (None, 0, "x", [], ["a"], {}, {"a": 1}, {"": None}, True)
-    names = ("$set", "$set_once", "$unset", "$group", "$groups", "$user_id", "$email")
-    event = rng.choice(("$identify", "$set", "$groupidentify", "$create_alias", "x"))
-    properties = {name: rng.choice(odd) for name in rng.sample(names, 4)}
-    properties |= {"traits": rng.choice((*odd, dict(properties)))}
-    return {
-        "type": None,
-        "event": event,
-        "distinct_id": rng.choice(("d1", "d2", *_ODD)),
-        "properties": properties,
-    }
-
-
-def _groups(rng: Random, number: int) -> Item:
-    odd: tuple[Any, ...] = (None, 1, [], {}, {"$group_id": ""}, {"$group_id": {"a": 1}})
-    groups = [{"$group_id": f"g{rng.randrange(5)}"}, *rng.sample(odd, 2)]
-    type_ = rng.choice(("track", "identify", "page"))
-    properties = {"$group": groups, "traits": {"$group": groups[:1]}}
-    return {"type": type_, "groupId": "g1", "properties": properties}
-
-
-def _text(rng: Random, number: int) -> Item:
-    size = 1_000_000 if number % 1000 == 17 else 50_000
-    return {"event": "text", "properties": {"long": "ä" * (size // 6)}}
-
-
-def _same_message(rng: Random, number: int) -> Item:
-    return {"messageId": "the-same", "event": f"again {number % 3}"}
-
-
-KINDS: tuple[Callable[[Random, int], Item], ...] = (
-    *(_properties, _traits, _group, _consent, _external_ids, _unknown_fields, _depth),
-    *(_names, _event_names, _trait_names, _numbers, _types, _times, _ids, _shapes),
-    *(_posthog, _groups, _text, _same_message),
-)
-
-
-def hostile_items(seed: int, count: int) -> Iterator[bytes]:
-    """`count` items as JSON, of every kind in turn; the largest come once."""
-    rng = Random(seed)
+    After the first of each kind every second has a name of its own and one property.
+    One in forty is larger than 100 KB: memory grows with the bytes that a run lands, of
+    whatever kind, and that is not what is tried here.
+    """
+    rng = random.Random(seed)
+    kinds = list(KINDS.values())
+    count_large, turn = 0, 0
     for number in range(count):
-        item: Item = {
-            "type": "track",
-            "event": f"hostile {number % 40}",
-            "messageId": f"m{number}",
-            "userId": f"u{number % 50}",
-            "timestamp": "2026-04-14T11:13:38Z",
-        }
-        item |= KINDS[number % len(KINDS)](rng, number)
-        yield json.dumps(item).encode()
+        is_first = number < len(kinds)
+        is_named = not is_first and number % 2 == 1
+        while True:
+            if is_named:
+                call = _track(f"{rng.choice(UNICODE)} Named {number}", {"own": number})
+            else:
+                call = kinds[turn % len(kinds)](rng, number)
+                turn += 1
+            message_id = f"{prefix}{number}"
+            call.setdefault("userId", f"{prefix}-user{number}")
+            call["messageId" if "type" in call else "uuid"] = message_id
+            data = _encoded(call)
+            is_large = len(data) > 100_000
+            if is_first or not is_large or count_large < count // 40:
+                break
+        count_large += is_large
+        yield message_id, data
+
+
+def _encoded(call: Call) -> bytes:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        text = json.dumps(call, ensure_ascii="\\ud" in json.dumps(call))
+    finally:
+        sys.setrecursionlimit(limit)
+    # Deeper than this encoder goes: the brackets themselves.
+    raw = '"RAW' + "[" * 10_000 + '"'
+    return text.replace(raw, "[" * 10_000 + "]" * 10_000).encode()

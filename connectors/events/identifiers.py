@@ -142,7 +142,7 @@ class IdentifierRules:
         `distinct_id` and `previous_id` come under their own names: whether they are a
         user or a cookie is known only with the whole history, in SQL. The same holds of
         PERSONLESS and MENTIONED, which say that an event is without a person, and make
-        no profile.
+        no profile. Members of lists come last: too many of them push out nothing else.
         """
         context = event.context
         if type(context) is dict and "posthog" in context:
@@ -178,11 +178,18 @@ class IdentifierRules:
         if type(context) is dict:
             if "traits" in context:
                 _read(found, context["traits"], self._context_traits)
+            listed: list[_Found] = []
             for first, places in self._context.items():
                 if first in context:
                     for path, (_, kind, rank, rule) in places:
-                        for value in _walk(context[first], path):
+                        value = _at(context[first], path)
+                        if isinstance(value, list):
+                            members = (m for m in value if isinstance(m, dict))
+                            ids = map(_external_id, members)
+                            listed += ((kind, rank, rule, id_) for id_ in ids)
+                        else:
                             found.append((kind, rank, rule, value))
+            found += listed
         return _normalised(found)
 
     def _add(self, path: str, kind: str, rank: int, rule: Rule) -> None:
@@ -241,16 +248,15 @@ def _normalised(found: list[_Found]) -> list[Identifier]:
     return list(kept.values())
 
 
-def _walk(value: Any, path: tuple[str, ...]) -> list[Any]:
+def _at(value: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         if not isinstance(value, dict):
-            return []
+            return None
         value = value.get(key)
-    if isinstance(value, list):  # externalIds: [{"id", "type"}]
-        return [_external_id(member) for member in value if isinstance(member, dict)]
-    return [value]
+    return value
 
 
 def _external_id(member: dict[str, Any]) -> str | None:
+    """The id in `{"id", "type"}`."""
     value, type_ = as_text(member.get("id")), as_text(member.get("type"))
     return f"{type_}:{value}" if value and type_ else value

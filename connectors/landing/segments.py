@@ -50,7 +50,7 @@ FOLDER = "_collector"
 MAX_AGE_S = 60.0
 """A segment is closed when its first line is this old, asked for or not."""
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 16 << 20
 _LOOK_S = 0.05  # how often a writer looks whether it is asked to close
 _ABANDONED_S = 60.0
 _STUCK_S = 10.0  # a sync that takes longer than this is as good as a failed one

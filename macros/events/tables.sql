@@ -47,7 +47,9 @@
     {% do drop_former_tables(registry, events_schema) %}
     {% if work %}
         {% do scratch('changed_events', "
-            select * from " ~ ref('int_events') ~ "
+            select " ~ (standard_columns() | list) | join(', ') ~ ", load_seq,
+                coalesce(nullif(properties, ''), '{}') as properties
+            from " ~ ref('int_events') ~ "
             where type = 'track' and (
                 load_seq > " ~ since ~ "
                 or event in (select event from table_work where action = 'build')
@@ -68,6 +70,10 @@
     {% if scratch_count(difference('wanted_columns', registry)) %}
         {% do record_schema_changes(registry) %}
         {% do replace_registry(registry) %}
+    {% endif %}
+    {% if work %}
+        {#- It may hold much, and the connection is kept. -#}
+        {% do scratch('changed_events', 'select null as event limit 0') %}
     {% endif %}
     {% do remember_load(registry) %}
 

@@ -62,13 +62,13 @@ touched_messages as (
 touched_identifiers as (
 
     -- of every arrival the messages ever had, in every reading
-    select message_key, load_seq, kind, value
+    select message_key, load_seq, kind, value, true as is_certain
     from {{ ref('int_identifiers') }}
     where
         message_key in (select message_key from touched_messages)
         and kind not in ('distinct_id', 'previous_id')
     union
-    select message_key, load_seq, reading.kind, value
+    select message_key, load_seq, reading.kind, value, false as is_certain
     from {{ ref('int_identifiers') }} as identifiers
     cross join (select unnest(['user_id', 'anonymous_id']) as kind) as reading
     where
@@ -77,20 +77,40 @@ touched_identifiers as (
 
 ),
 
+touched_lefts as (
+
+    -- what others of the message can have been linked to: of the certain ones the first
+    select
+        touched_identifiers.*,
+        types.priority
+    from touched_identifiers
+    inner join types using (kind)
+    qualify
+        not is_certain
+        or row_number() over (
+            partition by message_key, load_seq, is_certain
+            order by types.priority, kind, value
+        ) = 1
+
+),
+
 touched as (
 
-    select distinct
+    select
         lefts.kind as left_type,
         lefts.value as left_value,
         rights.kind as right_type,
         rights.value as right_value
-    from touched_identifiers as lefts
-    inner join types as left_types on lefts.kind = left_types.kind
+    from touched_lefts as lefts
     inner join touched_identifiers as rights using (message_key, load_seq)
     inner join types as right_types on rights.kind = right_types.kind
     where
-        (left_types.priority, lefts.kind, lefts.value)
+        (lefts.priority, lefts.kind, lefts.value)
         <= (right_types.priority, rights.kind, rights.value)
+    union
+    select kind, value, kind, value
+    from touched_identifiers
+    inner join types using (kind)
 
 ),
 

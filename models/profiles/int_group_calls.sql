@@ -18,9 +18,9 @@ calls as (
         events.timestamp,
         events.received_at,
         case
-            when events.type = 'group' then events.traits
+            when events.type = 'group' then nullif(events.traits, '')
             when events.type = 'identify'
-                then {{ json_object_member('events.properties', '$group') }}
+                then {{ json_object_member("nullif(events.properties, '')", '$group') }}
         end as group_traits
     from {{ ref('int_events') }} as events
     left join {{ ref('int_event_identities') }} using (message_key)

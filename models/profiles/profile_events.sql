@@ -1,4 +1,5 @@
 -- Sorted by name and time: a question about an event in a window reads only its part.
+-- What was not sent is an empty object; int_events says why it is not null.
 with
 
 events as (
@@ -31,8 +32,8 @@ select
     events.name,
     events.group_type,
     events.group_id,
-    events.properties,
-    events.traits,
+    coalesce(nullif(events.properties, ''), '{}') as properties,
+    coalesce(nullif(events.traits, ''), '{}') as traits,
     events.source,
 
     -- times

@@ -1,5 +1,7 @@
 -- Accepted events with the load they came with; a later load may bring an earlier
--- arrival of a known message, which then takes its place.
+-- arrival of a known message, which then takes its place. JSON that was not sent is '',
+-- not null: DuckDB reads the last long text before it again for each null, so that one
+-- context of 1 MB and 2,000 events without one took 2 GB whenever they were read.
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
@@ -11,7 +13,13 @@ with
 landed as (
 
     select
-        *,
+        * replace (
+            coalesce(properties, '') as properties,
+            coalesce(traits, '') as traits,
+            coalesce(context, '') as context,
+            coalesce(integrations, '') as integrations,
+            coalesce(consent, '') as consent
+        ),
         {{ hash_text("scope || chr(31) || message_id") }} as message_key
     from ({{ raw_stream('events', watermark()) }})
 

@@ -23,11 +23,11 @@ select
     skew_ms,
 
     -- what was sent
-    properties,
-    traits,
-    context,
-    integrations,
-    consent,
+    nullif(properties, '') as properties,
+    nullif(traits, '') as traits,
+    nullif(context, '') as context,
+    nullif(integrations, '') as integrations,
+    nullif(consent, '') as consent,
     identifiers,
 
     -- how it came in

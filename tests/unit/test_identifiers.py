@@ -131,6 +131,29 @@ def test_the_same_identifier_counts_once() -> None:
     assert found(traits=traits, user_id="u") == {("email", "a@b.c"), ("user_id", "u")}
 
 
+def test_members_of_a_list_come_after_all_other_identifiers() -> None:
+    context = {
+        "externalIds": [{"id": n, "type": "crm"} for n in range(500)],
+        "device": {"id": "phone"},
+        "traits": {"email": "a@b.c"},
+    }
+    event = Event(
+        message_id="m",
+        scope="s",
+        type="track",
+        timestamp=0,
+        received_at=0,
+        source="s",
+        path="http",
+        content_hash="",
+        row_hash="",
+        user_id="u",
+        context=context,
+    )
+    kinds = [identifier.kind for identifier in RULES.of(event)]
+    assert kinds == ["user_id", "email", "device_id", *["external_id"] * 500]
+
+
 @pytest.mark.parametrize("path", ["no_such_field", "properties.a.b"])
 def test_a_rule_that_cannot_be_followed_stops_the_start(
     tmp_path: Path, path: str

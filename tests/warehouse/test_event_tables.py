@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from orchestration.models import ModelsFailed
+from tests.hostile import NAMES as HOSTILE
 from tests.warehouse.conftest import MakeWarehouse, Warehouse
 
 NEEDED = "int_dispositions int_events int_event_properties event_columns schema_changes"
@@ -263,83 +264,6 @@ def test_nested_objects_are_columns_and_what_is_both_is_kept_apart(
     assert (
         values(warehouse, "made", "deep_a_b_c_d_e")[0] == '{"f":{"g":{"h":"bottom"}}}'
     )
-
-
-HOSTILE = [
-    "",
-    " ",
-    "_",
-    "-",
-    "#",
-    "$",
-    "*",
-    "/",
-    "//",
-    "~",
-    "~0",
-    "~1",
-    "0",
-    "1day",
-    ".",
-    "..",
-    "a.b",
-    "a/b",
-    "a~b",
-    "$.a",
-    "[0]",
-    "#-1",
-    '"',
-    "'",
-    "`",
-    "\\",
-    "a\0b",
-    "\0",
-    "\n",
-    "\r\n",
-    "\x1b[31m",
-    "\ufeffx",
-    "\u200b",
-    "\u202ex",
-    "total",
-    "Total",
-    "TOTAL",
-    " total ",
-    "toTal",
-    "caf\u00e9",
-    "cafe\u0301",
-    "CAF\u00c9",
-    "\u6e90",
-    "\U0001f600",
-    "\u0130",
-    "\u00df",
-    "ss",
-    "\u0301x",
-    "order",
-    "Order",
-    "select",
-    "table",
-    "user",
-    "null",
-    "message_id",
-    "Message ID",
-    "messageId",
-    "event_text",
-    "timestamp",
-    "received_at",
-    "source",
-    "rowid",
-    "x" * 300,
-    "x" * 301,
-    "'; drop table staging.canary; --",
-    '"); drop table staging.canary; --',
-    "{{ exceptions.raise_compiler_error('x') }}",
-    "{% set x = 1 %}",
-    "${HOME}",
-    "$(touch canary)",
-    "%s",
-    "true",
-    "2024-02-29",
-]
 
 
 def test_hostile_names_are_columns_that_hold_their_values(warehouse: Warehouse) -> None:
