@@ -100,7 +100,7 @@ def assert_nothing_is_lost(home: Home, admitted: set[str]) -> None:
         def value(query: str) -> object:
             return warehouse.sql(query).fetchall()[0][0]
 
-        assert value("select sum(items) from raw.receipts") == len(admitted)
+        assert value("select sum(items) from raw.received_counts") == len(admitted)
         assert value("select count(*) from raw.dispositions") == len(admitted)
         stored = warehouse.sql("select message_id from staging.events").fetchall()
         assert sorted(id_ for (id_,) in stored) == sorted(admitted)
