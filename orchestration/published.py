@@ -182,6 +182,8 @@ def publish(
     try:
         with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
             warehouse.execute("set TimeZone = 'UTC'")
+            # Give memory back between tables; some take much for a moment.
+            warehouse.execute("set allocator_bulk_deallocation_flush_threshold='8MB'")
             tables, unreadable = _tables(home, warehouse)
             shared = _shared(home, former, tables)
             if snapshot is None or not _is_same(home, snapshot, tables, shared):

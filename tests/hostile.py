@@ -378,9 +378,9 @@ def hostile_events(
 ) -> Iterator[tuple[str, bytes]]:
     """So many events as JSON, each with its message id; every kind is among them.
 
-    After the first of each kind every second has a name of its own and one property.
-    One in forty is larger than 100 KB: memory grows with the bytes that a run lands, of
-    whatever kind, and that is not what is tried here.
+    After the first of each kind, every second has a name of its own and one property.
+    Beyond those one in a hundred exceeds 100 KB at most: memory grows with the bytes
+    that a run lands, of whatever kind, and that is not what is tried here.
     """
     rng = random.Random(seed)
     kinds = list(KINDS.values())
@@ -399,7 +399,7 @@ def hostile_events(
             call["messageId" if "type" in call else "uuid"] = message_id
             data = _encoded(call)
             is_large = len(data) > 100_000
-            if is_first or not is_large or count_large < count // 40:
+            if is_first or not is_large or count_large < count // 100:
                 break
         count_large += is_large
         yield message_id, data
