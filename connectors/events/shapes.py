@@ -197,21 +197,23 @@ def _said(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _groups(value: Any) -> list[dict[str, Any]]:
-    """The groups that a `$group` names, ids and types as text.
+    """The groups that a `$group` names, each once, ids and types as text.
 
     Raises:
         Unusable: one of them has no id.
     """
     if value is None:
         return []
-    groups = []
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
     for group in value if type(value) is list else [value]:
         group_id = as_text(group.get("$group_id")) if type(group) is dict else None
         if group_id is None:
             raise Unusable("group_id_missing")
         group_type = as_text(group.get("$group_type")) or "company"
-        groups.append({**group, "$group_id": group_id, "$group_type": group_type})
-    return groups
+        named = {**group, "$group_id": group_id, "$group_type": group_type}
+        key = group_type, group_id
+        groups[key] = {**groups.get(key, {}), **named}
+    return list(groups.values())
 
 
 def _sent_at(values: dict[str, Any]) -> Any:

@@ -28,7 +28,7 @@ latest as (
     where name not in ('$group_type', '$group_id')
     qualify row_number() over (
         partition by group_type, group_id, name
-        order by timestamp desc, received_at desc, message_id desc, source desc
+        order by timestamp desc, received_at desc, message_id desc, source desc, value
     ) = 1
 
 ),

@@ -270,7 +270,7 @@ def changed_macro(shop: Shop) -> None:
 
 def trait_logic(shop: Shop) -> None:
     file = "models/profiles/profile_traits.sql"
-    shop.replace(file, "order by timestamp desc", "order by timestamp")
+    shop.replace(file, "order by timestamp, ", "order by timestamp desc, ")
 
 
 def raw_sql(shop: Shop) -> None:

@@ -101,6 +101,14 @@ def test_several_groups_are_a_list() -> None:
     ]
 
 
+def test_a_group_named_twice_is_one_group() -> None:
+    groups = [{"$group_id": "a", "n": 1, "m": 1}, {"$group_id": "a", "n": 2}]
+    call = said(one_call({"$user_id": "u", "$group": groups}))
+    assert call["properties"]["$group"] == [
+        {"$group_id": "a", "$group_type": "company", "n": 2, "m": 1}
+    ]
+
+
 def test_unknown_system_fields_are_traits() -> None:
     call = said(one_call({"$user_id": "u", "$favourite": {"a": 1}}))
     assert call["traits"] == {"$favourite": {"a": 1}}
