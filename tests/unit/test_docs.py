@@ -195,6 +195,7 @@ FILLED = (
     "connectors/events/transformations",
     "connectors/sources/forms",
     "connectors/sources/webhooks",
+    ".github/workflows/diff.yml",
     "seeds/countries.csv",
 )
 """What a team adds files to; pages show some that are not shipped."""
