@@ -153,7 +153,7 @@ class IdentifierRules:
                 if wants_profile in (False, "false", "False"):
                     return _personless(event, mentioned)
                 if mentioned is not None and event.type == "group":
-                    return self.carried(event) or [
+                    return _without(mentioned, self.carried(event)) or [
                         Identifier(MENTIONED, mentioned, RULE_VERSION)
                     ]
         return self.carried(event)
@@ -214,6 +214,14 @@ def _read(found: list[_Found], owner: Any, places: list[_Place]) -> None:
         for name, kind, rank, rule in places:
             if name in owner:
                 found.append((kind, rank, rule, owner[name]))
+
+
+def _without(mentioned: str, identifiers: list[Identifier]) -> list[Identifier]:
+    return [
+        identifier
+        for identifier in identifiers
+        if identifier.kind != "distinct_id" or identifier.value != mentioned.strip()
+    ]
 
 
 def _personless(event: Event, mentioned: str | None) -> list[Identifier]:

@@ -129,11 +129,10 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
             call["name"] = as_text(system.pop("$screen_name", None))
     call["traits"] = traits or None
     call |= _people(name, distinct_id, system)
-    if type_ == "group" and call["userId"] is None and call["anonymousId"] is None:
+    is_of_device = call["userId"] is not None or call["anonymousId"] is not None
+    if type_ == "group" and not is_of_device and call["distinctId"] is not None:
         # A server describes a group; its SDK sends an id that it may have invented.
-        mentioned = call.pop("distinctId")
-        if mentioned is not None:
-            system["$distinct_id"] = mentioned
+        system["$distinct_id"] = call["distinctId"]
     device_id = as_text(system.pop("$device_id", None))
     if device_id not in (None, call["anonymousId"]):
         _put(context, ("device", "id"), device_id)

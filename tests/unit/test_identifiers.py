@@ -115,6 +115,8 @@ def test_the_id_that_came_with_a_groups_description_makes_no_person() -> None:
     assert found("group", context=context) == {
         ("mentioned_id", "3776ab7b-e608-43d9-b2a4-26df1fd4c34a")
     }
+    id_ = context["posthog"]["$distinct_id"]
+    assert found("group", context=context, distinct_id=id_) == {("mentioned_id", id_)}
     assert found("group", context=context, user_id="u") == {("user_id", "u")}
     assert found("track", context=context) == set()
 

@@ -296,7 +296,7 @@ def live(event: str, properties: dict[str, Any], **fields: Any) -> dict[str, Any
         (
             "$groupidentify",
             {"distinct_id": "$org_9", "$group_type": "org", "$group_key": 9},
-            {"groupType": "org", "groupId": "9"},
+            {"distinctId": "$org_9", "groupType": "org", "groupId": "9"},
         ),
     ],
 )

@@ -140,6 +140,7 @@ def test_what_is_no_object_is_unusable(item: Any) -> None:
                 "groupId": "acme",
                 "traits": {"plan": "big"},
                 # posthog-node invents it from type and key
+                "distinctId": "$company_acme",
                 "context": {"posthog": {"$distinct_id": "$company_acme"}},
             },
         ),
