@@ -15,8 +15,8 @@
 
 {#-
     Columns of all event tables together. A run that adds rows to each of them takes
-    about 40 KB of memory a column, whether 16 tables or 600 share them.
+    about 40 KB of memory a column, whether 12 tables or 450 share them.
 -#}
 {% macro most_columns_in_all() -%}
-    {{ return(8000) }}
+    {{ return(6000) }}
 {%- endmacro %}
