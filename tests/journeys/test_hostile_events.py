@@ -17,8 +17,6 @@ from tests.hostile import KINDS, hostile_events
 
 SEED = 20_261_121
 MOST_BYTES = 1_000_000_000  # of memory, all processes of a run together
-# The goal is a gigabyte here too; docs/reliability.md says by how much it is missed.
-SOAK_BYTES = 1_150_000_000
 BATCH_BYTES = 4 << 20
 KEY = "WK_TEST_1"
 
@@ -160,4 +158,4 @@ def test_2000_hostile_events_leave_every_run_green_and_small(home: Home) -> None
     told = f"first {first}; nothing new {quiet}; 100 more {later}"
     print(told, file=sys.stderr)
     for spent in (first, quiet, later):
-        assert spent.peak_bytes < SOAK_BYTES, told
+        assert spent.peak_bytes < MOST_BYTES, told
