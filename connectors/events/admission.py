@@ -119,7 +119,7 @@ class Origin:
     # A replay: when the items first arrived. Their times are corrected as they were
     # then; `received_at` is the replay's.
     first_received_at: int | None = None
-    # Makes the fingerprint of whoever sent a request. Without one nobody gets any.
+    # Makes the fingerprint of a request's sender. Without one no event gets any.
     fingerprint: Callable[[], str] | None = None
 
 
@@ -362,7 +362,7 @@ class Admission:
         )
 
     def _wants_fingerprint(self, event: Event) -> bool:
-        """Whether an event is to get the fingerprint of whoever sent it.
+        """Return whether an event is to get the fingerprint of its sender.
 
         That is one without any identifier, and the identify of a person, to whom what
         was seen without identifiers belongs. Never beside a cookie alone: the cookies

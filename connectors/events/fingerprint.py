@@ -82,7 +82,7 @@ class Fingerprints:
 
 
 def wanted(policy: Policy, statement: Mapping[str, bool] | None, gpc: bool) -> bool:
-    """Whether whoever sent an event may be given a fingerprint.
+    """Return whether the sender of an event may be given a fingerprint.
 
     Only where the source's category for it is granted: by the statement, or where
     there is none by a key that takes silence for consent. A browser that sends
