@@ -7,7 +7,8 @@ both in turn, on the same machine; the median counts. Events look like those of
 Segment's SDK for Node.js, 1.1 KB each.
 
 `python -m benchmarks.collector --minutes 10` instead keeps one worker busy and prints
-how much memory it holds, by the minute.
+how much memory it holds, by the minute. `--against FOLDER` compares this checkout with
+another one that has its own environment, such as a worktree of an earlier revision.
 """
 
 import argparse
@@ -32,9 +33,7 @@ import psutil  # type: ignore[import-untyped]
 
 from benchmarks.measure import machine
 from connectors.landing.home import Home
-from connectors.landing.prepare import prepare
 from connectors.landing.segments import closed_segments, segments_folder
-from connectors.sources.write_keys import KeyStore
 from orchestration.project import Project
 
 __all__ = ["DATA", "KEY", "event", "main", "running", "serving"]
@@ -85,11 +84,12 @@ class Load(NamedTuple):
     cpu_us: float  # of the server, an event
 
 
-def main() -> None:
-    """Compare both, with one worker and with two."""
+def main(against: Path | None = None) -> None:
+    """Compare with the peer, or with another checkout; with one worker and with two."""
     print(f"collector: {machine()}, {ROUNDS} rounds of {RUN_S} s")
     wrk = _wrk()
-    python = _peer_environment()
+    python = None if against else _peer_environment()
+    other = str(against) if against else "FastAPI"
     DATA.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DATA) as folder:  # on a disk, not in memory
         scratch = Path(folder)
@@ -99,9 +99,14 @@ def main() -> None:
                 ours: list[Load] = []
                 theirs: list[Load] = []
                 for round_ in range(ROUNDS):
+                    peer = (
+                        _peer(python, scratch / "peer", workers)
+                        if python
+                        else serving(scratch / "peer", workers, against)
+                    )
                     pair = (
                         (ours, serving(scratch / "loomline", workers)),
-                        (theirs, _peer(python, scratch / "peer", workers)),
+                        (theirs, peer),
                     )
                     for runs, server in pair[:: 1 if round_ % 2 else -1]:
                         with server as (url, process):
@@ -111,13 +116,13 @@ def main() -> None:
                 said = f"{events} a request, {connections} connections"
                 _print(f"{said}, {workers} worker{'s' if workers > 1 else ''}")
                 _print_runs("loomline collect", ours)
-                _print_runs("FastAPI", theirs)
+                _print_runs(other, theirs)
                 pairs = list(zip(ours, theirs, strict=True))
                 rate = statistics.median(
                     a.events_per_s / b.events_per_s for a, b in pairs
                 )
                 cpu = statistics.median(b.cpu_us / a.cpu_us for a, b in pairs)
-                _print(f"  {rate:.1f} x the rate, 1/{cpu:.1f} of the CPU (medians)")
+                _print(f"  {rate:.2f} x the rate, 1/{cpu:.2f} of the CPU (medians)")
 
 
 def soak(minutes: int) -> None:
@@ -202,23 +207,29 @@ def event(number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(home: Path, workers: int) -> Iterator[tuple[str, psutil.Popen]]:
-    """The address and process of `loomline collect` on a home and rules of its own."""
+def serving(
+    home: Path, workers: int, checkout: Path | None = None
+) -> Iterator[tuple[str, psutil.Popen]]:
+    """The address and process of `loomline collect` on a home and rules of its own.
+
+    The command is that of `checkout`, by default of this environment.
+    """
     shutil.rmtree(home, ignore_errors=True)
     project = home / "project"
-    shutil.copytree(Project.find().path / "seeds", project / "seeds")
-    shutil.copy(Project.find().path / "dbt_project.yml", project)
+    source = checkout or Project.find().path
+    shutil.copytree(source / "seeds", project / "seeds")
+    shutil.copy(source / "dbt_project.yml", project)
     for kind, text in (("contracts", CONTRACT), ("transformations", TRANSFORMATION)):
         folder = project / "connectors" / "events" / kind
         folder.mkdir(parents=True)
         (folder / "010_benchmark.yml").write_text(text)
-    prepare(Home(home))
-    store = KeyStore(Home(home))
-    store.create("web", "server", value=KEY, rate=1e7, burst=10**7)
-    store.close()
-    loomline = str(Path(sys.executable).with_name("loomline"))
-    command = [loomline, "collect", "--port", "0", "--workers", str(workers)]
+    python = checkout / ".venv" / "bin" / "python" if checkout else Path(sys.executable)
+    loomline = str(python.with_name("loomline"))
     env = {"LOOMLINE_HOME": str(home), "LOOMLINE_PROJECT": str(project)}
+    create = [loomline, "keys", "create", "--name", "web", "--kind", "server"]
+    create += ["--value", KEY, "--rate", "1e7", "--burst", str(10**7)]
+    subprocess.run(create, env={**os.environ, **env}, check=True, capture_output=True)
+    command = [loomline, "collect", "--port", "0", "--workers", str(workers)]
     with running(command, env, stdout=subprocess.PIPE) as process:
         said = process.stdout.readline().decode()
         if not said.startswith("Collecting at "):
@@ -346,8 +357,9 @@ def _print(text: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, help="Watch the memory for so long.")
-    minutes = parser.parse_args().minutes
-    if minutes:
-        soak(minutes)
+    parser.add_argument("--against", type=Path, help="A checkout to compare with.")
+    options = parser.parse_args()
+    if options.minutes:
+        soak(options.minutes)
     else:
-        main()
+        main(options.against)

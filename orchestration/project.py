@@ -1,6 +1,7 @@
 """Where the project and its home are, and what its configuration names."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,13 @@ NO_TELEMETRY = {
 }
 
 
+MOST_MEMORY = 4 << 30
+"""Default limit of the warehouse's engine, in bytes, where a quarter of the machine's
+memory is more."""
+
+_MEMORY = re.compile(r"[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """A checkout and the home folder it works on."""
@@ -41,10 +49,12 @@ class Project:
     def find(cls) -> "Project":
         """The project's own `.env` is read; what the environment holds already wins.
 
-        Leaves LOOMLINE_HOME absolute, and the telemetry of the tools below off.
+        Leaves LOOMLINE_HOME absolute, LOOMLINE_MEMORY_LIMIT set, and the telemetry of
+        the tools below off.
 
         Raises:
-            ConfigError: no project found, or the home is no folder that can be read.
+            ConfigError: no project found, the home is no folder that can be read, or
+                the limit of memory is not a size.
         """
         path = find_project_path()
         written = dotenv_values(path / ".env")
@@ -60,6 +70,13 @@ class Project:
         os.environ.setdefault("DAGSTER_HOME", str(path / home / "dagster"))
         for name, value in NO_TELEMETRY.items():
             os.environ.setdefault(name, value)
+        limit = os.environ.get("LOOMLINE_MEMORY_LIMIT") or _default_memory_limit()
+        if not _MEMORY.fullmatch(limit):
+            raise ConfigError(
+                f"LOOMLINE_MEMORY_LIMIT is {limit!r}, which is not a size. Set it to "
+                "a number and a unit, such as 2GB."
+            )
+        os.environ["LOOMLINE_MEMORY_LIMIT"] = limit
         project = cls(path, Home.from_env())
         project.home.check()
         return project
@@ -147,6 +164,11 @@ class Project:
 
 def _folders(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def _default_memory_limit() -> str:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{min(machine // 4, MOST_MEMORY) >> 20}MiB"
 
 
 def find_project_path() -> Path:

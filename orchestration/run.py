@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from connectors.destinations.settings import Settings
 from connectors.errors import ConfigError, LoomlineError
@@ -91,6 +92,7 @@ class Run:
             found = land_inbox(self.home, self.models.project.path, on_problem=self.say)
             self.result.imported.add(found)
             compact(self.home)
+            pa.default_memory_pool().release_unused()
         return found
 
     def build(

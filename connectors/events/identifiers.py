@@ -5,6 +5,7 @@ Which kinds exist, where each is read from and how it is normalised stands in
 """
 
 import csv
+import hashlib
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,6 +20,7 @@ from connectors.events.canonical import Event, Identifier
 from connectors.events.naming import as_text
 
 __all__ = [
+    "LONGEST_VALUE",
     "MENTIONED",
     "MOST_IDENTIFIERS",
     "PERSONLESS",
@@ -33,6 +35,10 @@ MOST_IDENTIFIERS = 100
 """Identifiers of one event that count, in the order of the places they are read from.
 A run compares the identifiers of a message in pairs."""
 
+LONGEST_VALUE = 1_024
+"""Characters of an identifier. Of a longer one the digest identifies, so that joins of
+identity do not carry it; the event keeps the value that was sent."""
+
 PERSONLESS = "personless_id"
 """Kind of the ids of an event that says `$process_person_profile: false`: it belongs to
 no profile, not even one that is known by these ids."""
@@ -42,6 +48,7 @@ MENTIONED = "mentioned_id"
 from other events, otherwise no profile's. PostHog's SDKs for servers invent one."""
 
 _PHONE_LENGTH = 64  # with blanks, brackets and an extension; longer is no number
+_EMAIL_LENGTH = 320  # RFC 3696, section 3
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -51,7 +58,8 @@ def _trim(value: str) -> str | None:
 
 def _email(value: str) -> str | None:
     value = value.strip().lower()
-    return value if _EMAIL.fullmatch(value) else None
+    is_address = len(value) <= _EMAIL_LENGTH and _EMAIL.fullmatch(value)
+    return value if is_address else None
 
 
 def _e164(value: str) -> str | None:
@@ -154,7 +162,7 @@ class IdentifierRules:
                     return _personless(event, mentioned)
                 if mentioned is not None and event.type == "group":
                     return _without(mentioned, self.carried(event)) or [
-                        Identifier(MENTIONED, mentioned, RULE_VERSION)
+                        Identifier(MENTIONED, _bounded(mentioned), RULE_VERSION)
                     ]
         return self.carried(event)
 
@@ -217,10 +225,11 @@ def _read(found: list[_Found], owner: Any, places: list[_Place]) -> None:
 
 
 def _without(mentioned: str, identifiers: list[Identifier]) -> list[Identifier]:
+    value = _bounded(mentioned.strip())
     return [
         identifier
         for identifier in identifiers
-        if identifier.kind != "distinct_id" or identifier.value != mentioned.strip()
+        if identifier.kind != "distinct_id" or identifier.value != value
     ]
 
 
@@ -228,7 +237,7 @@ def _personless(event: Event, mentioned: str | None) -> list[Identifier]:
     """The ids of an event that its sender keeps apart from profiles."""
     ids = (event.distinct_id, event.user_id, event.anonymous_id, mentioned)
     return [
-        Identifier(PERSONLESS, id_, RULE_VERSION)
+        Identifier(PERSONLESS, _bounded(id_), RULE_VERSION)
         for id_ in dict.fromkeys(ids)
         if id_ is not None
     ]
@@ -245,6 +254,7 @@ def _normalised(found: list[_Found]) -> list[Identifier]:
         text = rule(value)
         if text is None:
             continue
+        text = _bounded(text)
         best = ranks.get(kind)
         if best is None or rank < best:
             ranks[kind] = rank
@@ -254,6 +264,13 @@ def _normalised(found: list[_Found]) -> list[Identifier]:
             continue
         kept[kind, text] = Identifier(kind, text, RULE_VERSION)
     return list(kept.values())
+
+
+def _bounded(text: str) -> str:
+    """The value, or the digest of one that is too long."""
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

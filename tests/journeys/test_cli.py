@@ -53,6 +53,15 @@ def test_a_home_that_is_a_file_is_told_by_every_command(
         ), command
 
 
+def test_a_limit_of_memory_that_is_no_size_is_told(checkout: Checkout) -> None:
+    given = ["env", "LOOMLINE_MEMORY_LIMIT=lots", str(checkout.bin / "loomline")]
+    done = checkout.run([*given, "run"], code=2)
+    assert done.stderr == (
+        "LOOMLINE_MEMORY_LIMIT is 'lots', which is not a size. Set it to a number and "
+        "a unit, such as 2GB.\n"
+    )
+
+
 def test_outside_a_project_the_way_in_is_told(checkout: Checkout) -> None:
     done = checkout.run(
         f"cd / && LOOMLINE_PROJECT= {checkout.bin}/loomline land", code=2

@@ -45,6 +45,14 @@ def copy_of(models: Models, folder: Path) -> Models:
     return replace(models, project=Project(models.project.path, Home(folder)))
 
 
+def test_the_warehouse_keeps_to_the_limit_of_memory(
+    empty: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOMLINE_MEMORY_LIMIT", "1MB")
+    with pytest.raises(ModelsFailed, match="Out of Memory"):
+        run(empty, "run", at=AS_OF[0], select="int_nodes")
+
+
 # ── Unit tests beside the models ────────────────────────────────────────────────────
 
 

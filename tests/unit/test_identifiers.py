@@ -1,5 +1,6 @@
 """Which identifiers an event carries, and in what form."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from connectors.errors import ConfigError
 from connectors.events.canonical import Event
-from connectors.events.identifiers import IdentifierRules
+from connectors.events.identifiers import LONGEST_VALUE, IdentifierRules
 
 RULES = IdentifierRules.load(Path(__file__).parents[2])
 
@@ -119,6 +120,15 @@ def test_the_id_that_came_with_a_groups_description_makes_no_person() -> None:
     assert found("group", context=context, distinct_id=id_) == {("mentioned_id", id_)}
     assert found("group", context=context, user_id="u") == {("user_id", "u")}
     assert found("track", context=context) == set()
+
+
+def test_a_very_long_id_identifies_by_its_digest() -> None:
+    long = "u" * (LONGEST_VALUE + 1)
+    digest = f"sha256:{hashlib.sha256(long.encode()).hexdigest()}"
+    assert found(user_id=long) == {("user_id", digest)}
+    assert found(user_id=long[:-1]) == {("user_id", long[:-1])}
+    assert found(distinct_id=long) == {("distinct_id", digest)}
+    assert found(traits={"email": f"{'e' * 320}@acme.com"}) == set()
 
 
 def test_a_groups_own_address_is_nobodys() -> None:
