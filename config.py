@@ -24,7 +24,7 @@ from sqlmesh.core.test.discovery import ModelTestMetadata
 from sqlmesh.dbt.loader import DbtLoader, sqlmesh_config
 from sqlmesh.dbt.project import Project as DbtProject
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from orchestration.project import NO_TELEMETRY, Project, instant

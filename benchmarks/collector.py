@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.measure import machine
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.segments import closed_segments, segments_folder
 from orchestration.project import Project
 

@@ -19,10 +19,10 @@ import dagster as dg
 import msgspec
 
 from benchmarks.measure import machine
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.prepare import prepare
 from orchestration.demo.generator import AS_OF
-from orchestration.pipeline import Pipeline
+from orchestration.pipeline.runner import Pipeline
 from orchestration.project import Project
 
 __all__ = ["main"]

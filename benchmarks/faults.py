@@ -27,8 +27,8 @@ from typing import Any
 import httpx
 
 from benchmarks.measure import machine
-from connectors.landing.home import Home
-from connectors.landing.inbox import land_inbox
+from connectors.home import Home
+from connectors.ingest.inbox import land_inbox
 from connectors.landing.segments import Record, segments_folder
 from tests.collecting import PROJECT, collecting, make_key, wait_until
 from tests.load import Load, books, event, sending

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.collector import DATA, KEY, event, running, serving
 from benchmarks.measure import machine
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import Manifest
 
 __all__ = ["main"]

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 from benchmarks.collector import DATA, KEY, event, running, serving
 from benchmarks.measure import machine
-from connectors.landing.home import Home
+from connectors.home import Home
 from orchestration.project import Project
-from orchestration.published import open_snapshot
+from orchestration.snapshot.writer import open_snapshot
 
 __all__ = ["main"]
 

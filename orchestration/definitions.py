@@ -4,8 +4,8 @@ Every name, file and environment variable is looked at first, so that a fault is
 at the start and not in the middle of a run.
 """
 
-from orchestration.components.graph import graph
-from orchestration.models import Models
+from orchestration.assets.graph import graph
+from orchestration.pipeline.dbt_runner import Models
 from orchestration.project import Project
 
 __all__ = ["defs"]

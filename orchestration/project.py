@@ -12,7 +12,7 @@ from dotenv import dotenv_values, load_dotenv
 
 from connectors.config_files import ConfigFile
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
+from connectors.home import Home
 from orchestration.audiences import Audience, read_audiences
 
 # What only a run needs is imported where it is: a collector has to be up in a moment,

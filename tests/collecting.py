@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
-from connectors.landing.inbox import land_inbox
+from connectors.home import Home
+from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.sources.write_keys import KeyStore, Kind

@@ -23,7 +23,7 @@ from connectors.events.rulebook import FOLDERS, Rulebook
 from connectors.landing.segments import Record
 from connectors.landing.streams import tables
 from connectors.sources.http_api.bodies import TooLarge, decoded, inflated
-from connectors.sources.http_api.door import Door, unpacked
+from connectors.sources.http_api.request_admission import Door, unpacked
 from connectors.sources.write_keys import WriteKey
 from tests.collecting import PROJECT
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import landed
 
 __all__ = ["Books", "Load", "books", "event", "sending"]

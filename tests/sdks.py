@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import PROJECT, Collecting, landed, wait_until
 
 __all__ = [

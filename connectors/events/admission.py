@@ -29,6 +29,7 @@ from connectors.events.canonical import (
 )
 from connectors.events.clock import correct, instant
 from connectors.events.consent import stated
+from connectors.events.decisions import Note, Rules, Stated, Verdict
 from connectors.events.decode import Undecodable, decode_item
 from connectors.events.fingerprint import wanted
 from connectors.events.identifiers import (
@@ -41,7 +42,6 @@ from connectors.events.naming import as_text, event_name
 from connectors.events.placeholders import Placeholders
 from connectors.events.policy import Policy
 from connectors.events.shapes import Unusable, items, to_call
-from connectors.events.verdicts import Note, Rules, Stated, Verdict
 
 __all__ = [
     "ENVELOPE",

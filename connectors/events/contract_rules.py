@@ -14,8 +14,8 @@ import msgspec
 
 from connectors.config_files import ConfigFile
 from connectors.events.canonical import Event
+from connectors.events.decisions import Verdict
 from connectors.events.naming import event_name
-from connectors.events.verdicts import Verdict
 
 __all__ = ["Contract", "OnViolation", "Versions", "read_contract"]
 

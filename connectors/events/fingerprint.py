@@ -20,7 +20,7 @@ from secrets import token_bytes
 import msgspec
 
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
+from connectors.home import Home
 
 __all__ = ["PERIOD_S", "Fingerprints", "wanted"]
 

@@ -15,9 +15,9 @@ import msgspec
 
 from connectors.events.canonical import Event
 from connectors.events.clock import instant, isoformat
+from connectors.events.decisions import Verdict
 from connectors.events.lookups import Lookup, Unanswered, UnsafeKey
 from connectors.events.naming import as_text, event_name
-from connectors.events.verdicts import Verdict
 
 __all__ = [
     "OBJECTS",

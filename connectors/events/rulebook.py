@@ -17,6 +17,7 @@ from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES, Event
 from connectors.events.consent import ALWAYS_KEPT, denied, stated
 from connectors.events.contract_rules import Contract, Versions, read_contract
+from connectors.events.decisions import Verdict
 from connectors.events.naming import (
     as_text,
     event_name,
@@ -26,7 +27,6 @@ from connectors.events.naming import (
 from connectors.events.operations import OBJECTS, TEXTS
 from connectors.events.policy import Policy
 from connectors.events.transforming import Transformation, read_transformation
-from connectors.events.verdicts import Verdict
 
 __all__ = ["Concern", "Rulebook"]
 

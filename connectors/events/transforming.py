@@ -15,10 +15,10 @@ import msgspec
 from connectors.config_files import ConfigFile
 from connectors.events import operations
 from connectors.events.canonical import Event, EventType
+from connectors.events.decisions import Verdict
 from connectors.events.lookups import Known, Lookup, Table, Url
 from connectors.events.naming import as_text, event_name
 from connectors.events.operations import OBJECTS, TEXTS, Kind, Operation, Place
-from connectors.events.verdicts import Verdict
 
 __all__ = ["Phase", "Transformation", "read_transformation"]
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import duckdb
 
-from connectors.landing.home import Home
-from connectors.landing.locks import exclusive
+from connectors.home import Home
 from connectors.landing.manifest import LoadedFile, Manifest, sync_folder
 from connectors.landing.segments import may_be_forgotten
+from connectors.locks import exclusive
 
 __all__ = ["READER_GRACE_S", "TIERS", "compact", "sweep"]
 

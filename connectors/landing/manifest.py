@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.landing.home import Home
-from connectors.landing.locks import exclusive
+from connectors.home import Home
+from connectors.locks import exclusive
 
 __all__ = ["LoadedFile", "Manifest", "replace_file", "sync_folder"]
 

@@ -4,7 +4,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import Manifest, replace_file
 from connectors.landing.streams import SCHEMAS
 

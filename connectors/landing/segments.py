@@ -27,8 +27,8 @@ from typing import Any
 
 import msgspec
 
-from connectors.events.verdicts import Note
-from connectors.landing.home import Home
+from connectors.events.decisions import Note
+from connectors.home import Home
 from connectors.landing.manifest import sync_folder
 
 __all__ = [

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import LoadedFile, Manifest, replace_file
 from connectors.landing.streams import UNREPEATED
 

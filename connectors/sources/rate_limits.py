@@ -18,8 +18,8 @@ from itertools import chain
 from pathlib import Path
 
 from connectors.errors import LoomlineError
-from connectors.landing.locks import exclusive
 from connectors.landing.manifest import replace_file
+from connectors.locks import exclusive
 
 __all__ = ["Buckets", "BucketsFull"]
 

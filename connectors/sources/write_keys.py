@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
+from connectors.home import Home
 
 __all__ = [
     "DEFAULT_RATES",

@@ -101,7 +101,7 @@ def import_(
     json: Json = False,
 ) -> None:
     """Land event files: SDK calls or a vendor's export, plain, gzip or zip."""
-    from connectors.landing.importing import import_units, source_name
+    from connectors.ingest.importing import import_units, source_name
     from connectors.landing.prepare import prepare
     from connectors.sources.files import units
 
@@ -127,10 +127,10 @@ def land(
     json: Json = False,
 ) -> None:
     """Land what was collected or dropped into the inbox; compact what has landed."""
+    from connectors.ingest.inbox import land_inbox
+    from connectors.ingest.watching import watch as land_all
     from connectors.landing.compaction import compact
-    from connectors.landing.inbox import land_inbox
     from connectors.landing.prepare import prepare
-    from connectors.landing.watching import watch as land_all
 
     if watch and json:
         raise ConfigError("--watch does not end with one object; leave out --json.")
@@ -165,7 +165,7 @@ def run(
 ) -> None:
     """Land, build and check the models, push what changed, publish: once."""
     from orchestration.cli.report import print_run, run_summary
-    from orchestration.pipeline import Pipeline
+    from orchestration.pipeline.runner import Pipeline
 
     if watch and (as_of or full_refresh or only or json):
         raise ConfigError("--watch decides by the clock; it goes with --no-push only.")
@@ -231,7 +231,7 @@ def sandbox(
     ] = "CRM_WEBHOOK_SECRET",
 ) -> None:
     """Receive webhooks on 127.0.0.1 and show what a destination would hold."""
-    from orchestration.sandbox import Sandbox
+    from orchestration.demo.sandbox.server import Sandbox
 
     project = Project.find()
     secret = os.environ.get(secret_env)
@@ -334,7 +334,7 @@ def diff(
     """Say who would enter and leave which audience, before anything is run."""
     from connectors.landing.manifest import replace_file
     from orchestration.cli.diff import diff_markdown, diff_summary, print_diff
-    from orchestration.diff import diff as find_diff
+    from orchestration.diff.diff import diff as find_diff
 
     if json and markdown == "-":
         raise ConfigError("--json and --markdown - both want standard output.")

@@ -216,9 +216,9 @@ def replay(
 ) -> None:
     """Send refused events through the current rules; each counts as received again."""
     from connectors.events.policy import Policy
+    from connectors.ingest.quarantine import held
+    from connectors.ingest.quarantine import replay as replay_all
     from connectors.landing.prepare import prepare
-    from connectors.landing.quarantine import held
-    from connectors.landing.quarantine import replay as replay_all
     from connectors.sources.write_keys import KeyStore
 
     if not (ids or all_ or source or event):
@@ -252,7 +252,7 @@ def replay(
 
 
 def _held(source: str | None = None) -> list[Any]:
-    from connectors.landing.quarantine import held
+    from connectors.ingest.quarantine import held
 
     return _wanted(held(Project.find().home), source, None)
 

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestration.diff import Diff
-from orchestration.differences import AudienceDiff, ModelsDiff, Person, SyncDiff
+from orchestration.diff.diff import Diff
+from orchestration.diff.members import AudienceDiff, ModelsDiff, Person, SyncDiff
 
 __all__ = ["diff_markdown", "diff_summary", "print_diff"]
 

@@ -5,9 +5,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from connectors.landing.importing import Imported
+from connectors.ingest.importing import Imported
 from orchestration.demo.run import SANDBOX_PORT, DemoResult
-from orchestration.run import RunResult
+from orchestration.pipeline.run import RunResult
 
 __all__ = [
     "imported_summary",

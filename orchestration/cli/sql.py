@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from connectors.errors import LoomlineError
-from connectors.landing.home import Home
-from orchestration.published import Snapshot, open_snapshot, read_snapshot
+from connectors.home import Home
+from orchestration.snapshot.writer import Snapshot, open_snapshot, read_snapshot
 
 __all__ = ["QueryFailed", "answer", "ask", "prompt"]
 

@@ -17,25 +17,25 @@ import httpx
 import msgspec
 from dotenv import dotenv_values, set_key
 
-from connectors.landing.home import Home
-from connectors.landing.importing import (
+from connectors.home import Home
+from connectors.ingest.importing import (
     Imported,
     import_units,
     load_name,
     source_name,
 )
-from connectors.landing.locks import exclusive
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
+from connectors.locks import exclusive
 from connectors.sources.files import units
 from orchestration.demo.generator import AS_OF, generate
 from orchestration.demo.naive import last_user_wins, read_lines
+from orchestration.demo.sandbox.server import Sandbox
 from orchestration.demo.truth import Score, Truth, score
-from orchestration.pipeline import Pipeline
+from orchestration.pipeline.dagster_instance import prepare_records
+from orchestration.pipeline.run import RunResult
+from orchestration.pipeline.runner import Pipeline
 from orchestration.project import NO_TELEMETRY, Project
-from orchestration.records import prepare_records
-from orchestration.run import RunResult
-from orchestration.sandbox import Sandbox
 
 __all__ = ["SANDBOX_PORT", "DemoResult", "demo"]
 

@@ -29,7 +29,7 @@ from great_expectations.data_context.types.resource_identifiers import (
     ValidationResultIdentifier,
 )
 
-from connectors.landing.home import Home
+from connectors.home import Home
 
 __all__ = ["KEPT_RUNS", "Validated", "project", "publish"]
 

@@ -35,7 +35,7 @@ from pydantic import (
 )
 
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
+from connectors.home import Home
 
 __all__ = ["Expectation", "Outcome", "Severity", "Suite", "load_suites", "validate"]
 

@@ -22,10 +22,10 @@ from great_expectations.expectations.registry import get_expectation_impl
 from sqlalchemy.pool import StaticPool
 
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
+from connectors.home import Home
 from orchestration.expectations.data_docs import Validated, project, publish
 from orchestration.expectations.duckdb_dialect import URL
-from orchestration.expectations.findings import outcome, plain_number, reason, tellable
+from orchestration.expectations.redaction import outcome, plain_number, reason, tellable
 from orchestration.expectations.suites import (
     CUSTOM_SQL,
     OURS,

@@ -7,7 +7,7 @@ from deliveries import SECRET, Acknowledgements, Clock
 from connectors.destinations.outbox import Outbox
 from connectors.destinations.webhook import Webhook
 from connectors.webhook_secrets import secret_bytes
-from orchestration.sandbox import Sandbox
+from orchestration.demo.sandbox.server import Sandbox
 
 
 @pytest.fixture

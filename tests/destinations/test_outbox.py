@@ -24,7 +24,7 @@ from connectors.destinations import webhook as webhook_module
 from connectors.destinations.outbox import Outbox, Outcome, deliver
 from connectors.destinations.protocol import Batch, Change, Receipt
 from connectors.destinations.webhook import AudienceChanged, Webhook
-from orchestration.sandbox import Answer, Sandbox
+from orchestration.demo.sandbox.server import Answer, Sandbox
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]

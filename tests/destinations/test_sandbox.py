@@ -19,7 +19,7 @@ from deliveries import (
 
 from connectors.destinations.protocol import Change, Identifier
 from connectors.destinations.webhook import Webhook
-from orchestration.sandbox import Answer, Sandbox, masked
+from orchestration.demo.sandbox.server import Answer, Sandbox, masked
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]

@@ -23,7 +23,7 @@ from connectors.errors import (
     Unavailable,
 )
 from connectors.webhook_secrets import secret_bytes
-from orchestration.sandbox import Answer, Sandbox
+from orchestration.demo.sandbox.server import Answer, Sandbox
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]

@@ -25,7 +25,7 @@ import httpx
 import pytest
 
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import Manifest
 from tests.collecting import (
     COMMAND,

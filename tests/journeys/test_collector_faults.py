@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.segments import recover, segments_folder
 from connectors.sources.write_keys import KeyStore
 from tests.collecting import (

@@ -23,7 +23,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.sources.write_keys import KeyStore
 from tests.collecting import Collecting, collecting, landed, make_key, wait_until
 from tests.fuzzing import Fuzzed, Pipe

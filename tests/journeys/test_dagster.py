@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from orchestration.sandbox import Sandbox
+from orchestration.demo.sandbox.server import Sandbox
 
 from .conftest import AT, SECRET, Checkout, Sending
 

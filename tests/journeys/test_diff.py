@@ -19,23 +19,23 @@ import duckdb
 import pytest
 
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
-from connectors.landing.locks import exclusive
+from connectors.home import Home
+from connectors.ingest.importing import import_units
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
+from connectors.locks import exclusive
 from connectors.sources.files import units
-from orchestration.built import built_from
 from orchestration.cli.diff import print_diff
-from orchestration.copies import copied
-from orchestration.delivery import deliver_changes, read_syncs
 from orchestration.demo.generator import generate
-from orchestration.diff import Diff, diff
-from orchestration.differences import masked
-from orchestration.models import Models
+from orchestration.demo.sandbox.server import Sandbox
+from orchestration.diff.diff import Diff, diff
+from orchestration.diff.home_copy import copied
+from orchestration.diff.members import masked
+from orchestration.pipeline.build_state import built_from
+from orchestration.pipeline.dbt_runner import Models
+from orchestration.pipeline.delivery import deliver_changes, read_syncs
+from orchestration.pipeline.run import running
 from orchestration.project import Project
-from orchestration.run import running
-from orchestration.sandbox import Sandbox
 
 from .conftest import Checkout, clone
 

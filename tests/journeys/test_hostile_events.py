@@ -11,7 +11,7 @@ import duckdb
 import psutil
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import COMMAND, PROJECT, collecting, make_key
 from tests.hostile import KINDS, hostile_events
 

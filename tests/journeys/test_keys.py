@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.sources.write_keys import KeyRing
 
 from .conftest import Checkout

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.certificates import certificate
 from tests.collecting import (
     COMMAND,

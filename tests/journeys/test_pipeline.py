@@ -22,20 +22,20 @@ import dagster as dg
 import duckdb
 import pytest
 
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
+from connectors.home import Home
+from connectors.ingest.importing import import_units
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
-from orchestration import run as steps
+from orchestration.assets.schedules import refreshes
 from orchestration.audiences import Audience
-from orchestration.built import Built
-from orchestration.components.timing import refreshes
 from orchestration.demo.generator import AS_OF, generate
-from orchestration.models import Models, ModelsFailed
-from orchestration.pipeline import Pipeline
+from orchestration.demo.sandbox.server import Sandbox
+from orchestration.pipeline import run as steps
+from orchestration.pipeline.build_state import Built
+from orchestration.pipeline.dbt_runner import Models, ModelsFailed
+from orchestration.pipeline.run import ChecksFailed, Run, RunResult
+from orchestration.pipeline.runner import Pipeline
 from orchestration.project import Project
-from orchestration.run import ChecksFailed, Run, RunResult
-from orchestration.sandbox import Sandbox
 
 from .conftest import PROJECT, SECRET, Checkout
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import duckdb
 
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
+from connectors.home import Home
+from connectors.ingest.importing import import_units
 from connectors.sources.files import units
-from orchestration.built import Built
-from orchestration.sandbox import Sandbox
+from orchestration.demo.sandbox.server import Sandbox
+from orchestration.pipeline.build_state import Built
 from tests.collecting import wait_until
 
 from .conftest import AT, SECRET, Checkout, Sending

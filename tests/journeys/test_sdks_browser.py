@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import collecting, make_key, wait_until
 from tests.sdks import (
     Program,

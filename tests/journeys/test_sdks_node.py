@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import collecting, make_key
 from tests.sdks import (
     constructor,

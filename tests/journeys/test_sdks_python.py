@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import Collecting, collecting, make_key
 from tests.sdks import (
     constructor,

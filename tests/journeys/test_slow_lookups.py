@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import (
     PROJECT,
     Collecting,

@@ -15,9 +15,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from connectors.landing.home import Home
-from connectors.landing.locks import exclusive
-from orchestration.published import publish
+from connectors.home import Home
+from connectors.locks import exclusive
+from orchestration.snapshot.writer import publish
 
 from .conftest import Checkout
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.collecting import Collecting, collecting, landed, make_key
 
 OFFERS = {

@@ -8,10 +8,10 @@ import pytest
 from connectors.errors import ConfigError
 from connectors.events.canonical import Event
 from connectors.events.consent import stated
+from connectors.events.decisions import Verdict
 from connectors.events.naming import event_name
 from connectors.events.policy import Policy
 from connectors.events.rulebook import FOLDERS, Rulebook
-from connectors.events.verdicts import Verdict
 
 DEFAULT = Policy()
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from connectors.events.admission import ENVELOPE, Admission, Admitted, Origin
 from connectors.events.canonical import Event
 from connectors.events.clock import isoformat
+from connectors.events.decisions import Note, Rules, Verdict
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
-from connectors.events.verdicts import Note, Rules, Verdict
 
 RULES = IdentifierRules.load(Path(__file__).parents[2])
 SECOND = 1_000_000

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from connectors.landing.home import Home
-from connectors.sources.http_api.allowance import Allowance
+from connectors.home import Home
+from connectors.sources.http_api.token_lease import Allowance
 from connectors.sources.rate_limits import SECOND_NS, Buckets
 from connectors.sources.write_keys import KeyStore, WriteKey
 

@@ -8,7 +8,7 @@ import pytest
 from dbt.contracts.graph.unparsed import UnparsedModelUpdate
 
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
+from connectors.home import Home
 from orchestration.audiences import ENTRY, Audience, read_audiences
 from orchestration.project import Project
 

@@ -14,13 +14,13 @@ import duckdb
 import pytest
 from msgspec.json import encode
 
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
+from connectors.home import Home
+from connectors.ingest.importing import import_units
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
-from orchestration.delivery import deliver_changes, read_syncs
 from orchestration.demo.generator import AS_OF, generate
-from orchestration.models import Models, ModelsFailed
+from orchestration.pipeline.dbt_runner import Models, ModelsFailed
+from orchestration.pipeline.delivery import deliver_changes, read_syncs
 from orchestration.project import Project
 
 BALANCES = Path(__file__).parents[1] / "data"

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.canonical import Event
+from connectors.events.decisions import Note
 from connectors.events.fingerprint import PERIOD_S, Fingerprints, wanted
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.placeholders import Placeholders
 from connectors.events.policy import NoConsent, Policy
 from connectors.events.rulebook import Rulebook
-from connectors.events.verdicts import Note
-from connectors.landing.home import Home
+from connectors.home import Home
 from tests.unit.rule_files import Rules, rules
 
 __all__ = ["rules"]

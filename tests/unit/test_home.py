@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.prepare import prepare
 from connectors.sources.http_api.running import only_one
 from connectors.sources.write_keys import KeyStore

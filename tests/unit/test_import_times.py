@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
-from connectors.landing.inbox import land_inbox
+from connectors.home import Home
+from connectors.ingest.importing import import_units
+from connectors.ingest.inbox import land_inbox
+from connectors.ingest.quarantine import replay
 from connectors.landing.prepare import prepare
-from connectors.landing.quarantine import replay
 from connectors.sources.files import units
 from tests.collecting import landed
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.segments import (
     Record,
     SegmentWriter,

@@ -13,8 +13,8 @@ import pytest
 
 from connectors.events.admission import Admitted
 from connectors.events.canonical import ConsentStatement, Event, Identifier
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
+from connectors.home import Home
+from connectors.ingest.importing import import_units
 from connectors.landing.manifest import Manifest
 from connectors.landing.streams import SCHEMAS, UNREPEATED, rows_table, tables
 from connectors.landing.writer import write_files

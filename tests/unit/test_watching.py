@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.landing.home import Home
+from connectors.home import Home
+from connectors.ingest.watching import watch
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.landing.segments import Record, SegmentWriter, segments_folder
-from connectors.landing.watching import watch
 from connectors.sources.http_api.metrics import Metrics
 from tests.collecting import PROJECT, wait_until
 

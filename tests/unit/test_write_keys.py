@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from connectors.errors import ConfigError
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
-from connectors.landing.importing import source_name
+from connectors.home import Home
+from connectors.ingest.importing import source_name
 from connectors.sources.write_keys import (
     KeyRing,
     KeyStore,

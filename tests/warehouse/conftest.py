@@ -11,11 +11,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from connectors.landing.home import Home
-from connectors.landing.importing import Imported, import_units
+from connectors.home import Home
+from connectors.ingest.importing import Imported, import_units
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
-from orchestration.models import Models
+from orchestration.pipeline.dbt_runner import Models
 from orchestration.project import Project
 
 AT = datetime(2026, 5, 2, tzinfo=UTC)

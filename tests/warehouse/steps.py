@@ -23,10 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from connectors.home import Home
+from connectors.ingest.importing import import_units
+from connectors.ingest.inbox import land_inbox
 from connectors.landing.compaction import READER_GRACE_S, compact, sweep
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
-from connectors.landing.inbox import land_inbox
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
 

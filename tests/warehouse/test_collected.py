@@ -16,12 +16,12 @@ from connectors.events.admission import Admission
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.rulebook import Rulebook
-from connectors.landing.collected import land_segments
-from connectors.landing.home import Home
+from connectors.home import Home
+from connectors.ingest.collected import land_segments
 from connectors.landing.prepare import prepare
 from connectors.landing.segments import closed_segments, segments_folder
 from connectors.sources.http_api.bodies import decoded
-from connectors.sources.http_api.door import Door, unpacked
+from connectors.sources.http_api.request_admission import Door, unpacked
 from connectors.sources.write_keys import WriteKey
 from tests.collecting import PROJECT, landed
 from tests.warehouse.conftest import Warehouse

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from connectors.events.policy import Policy
-from connectors.landing.inbox import land_inbox
+from connectors.ingest.inbox import land_inbox
 from tests.collecting import PROJECT, Collecting, collecting, make_key
 from tests.oracles.identity import profile_id
 from tests.warehouse.conftest import IDENTITY, Warehouse

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from orchestration.published import open_snapshot, publish
+from orchestration.snapshot.writer import open_snapshot, publish
 from tests.warehouse.conftest import AT, MakeWarehouse
 
 ORDER = {

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from orchestration.models import ModelsFailed
+from orchestration.pipeline.dbt_runner import ModelsFailed
 from tests.hostile import NAMES as HOSTILE
 from tests.warehouse.conftest import MakeWarehouse, Warehouse
 

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, inspect, types
 from sqlalchemy.pool import StaticPool
 
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
+from connectors.home import Home
 from orchestration.expectations import Outcome, Suite, load_suites, validate
 from orchestration.expectations.duckdb_dialect import URL
 

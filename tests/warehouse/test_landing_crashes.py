@@ -14,13 +14,13 @@ import duckdb
 import msgspec
 import pytest
 
+from connectors.home import Home
+from connectors.ingest.importing import import_units
+from connectors.ingest.inbox import land_inbox
 from connectors.landing.compaction import READER_GRACE_S, compact, sweep
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
-from connectors.landing.inbox import land_inbox
-from connectors.landing.locks import exclusive
 from connectors.landing.manifest import LoadedFile, Manifest
 from connectors.landing.prepare import prepare
+from connectors.locks import exclusive
 from connectors.sources.files import units
 from tests.warehouse.conftest import MakeWarehouse
 
@@ -211,8 +211,8 @@ def test_an_import_beside_another_one_of_other_files(
     """Many at once: each load once, with a number of its own."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from connectors.landing.home import Home\n"
-        "from connectors.landing.importing import import_units\n"
+        "from connectors.home import Home\n"
+        "from connectors.ingest.importing import import_units\n"
         "from connectors.sources.files import units\n"
         "home, project, *files = sys.argv[1:]\n"
         "for file in files:\n"
@@ -265,7 +265,7 @@ def test_preparing_a_home_never_empties_it(home: Home, project_path: Path) -> No
         assert Manifest(paused).files() == []
     code = (
         "import sys; from pathlib import Path\n"
-        "from connectors.landing.home import Home\n"
+        "from connectors.home import Home\n"
         "from connectors.landing.prepare import prepare\n"
         "prepare(Home(Path(sys.argv[1])))\n"
     )

@@ -21,13 +21,13 @@ import msgspec
 import pytest
 
 from connectors.errors import ConfigError
+from connectors.home import Home
 from connectors.landing.compaction import compact
-from connectors.landing.home import Home
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.landing.streams import rows_table
 from connectors.landing.writer import land
-from orchestration.published import (
+from orchestration.snapshot.writer import (
     PART_ROWS,
     READERS_S,
     Published,
@@ -628,8 +628,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 import duckdb
-from connectors.landing.home import Home
-from orchestration.published import publish
+from connectors.home import Home
+from orchestration.snapshot.writer import publish
 
 home = Home(Path(sys.argv[1]))
 for number in range(2, 22):
@@ -784,8 +784,8 @@ def test_killed_at_any_time_the_next_one_goes_on(home: Home) -> None:
     change(home, "create table profiles.many as " + rows_made.format(400_000))
     code = (
         "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
-        "from connectors.landing.home import Home\n"
-        "from orchestration.published import publish\n"
+        "from connectors.home import Home\n"
+        "from orchestration.snapshot.writer import publish\n"
         "print('now', flush=True)\n"
         "publish(Home(Path(sys.argv[1])), at=datetime(2026, 11, 21, 15, tzinfo=UTC))"
     )

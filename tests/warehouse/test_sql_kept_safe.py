@@ -7,9 +7,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from orchestration.cli.sql import QueryFailed, answer
-from orchestration.published import publish
+from orchestration.snapshot.writer import publish
 
 AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 

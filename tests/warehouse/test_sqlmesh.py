@@ -16,13 +16,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from connectors.landing.home import Home
-from connectors.landing.importing import import_units
+from connectors.home import Home
+from connectors.ingest.importing import import_units
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
-from orchestration.delivery import deliver_changes, read_syncs
 from orchestration.demo.generator import AS_OF, generate
-from orchestration.models import Models
+from orchestration.pipeline.dbt_runner import Models
+from orchestration.pipeline.delivery import deliver_changes, read_syncs
 from orchestration.project import Project
 
 EVENTS = 4_000

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from connectors.landing.importing import import_units
-from connectors.landing.inbox import land_inbox
+from connectors.ingest.importing import import_units
+from connectors.ingest.inbox import land_inbox
 from connectors.sources.files import units
 from tests.collecting import PROJECT, Collecting, collecting, make_key
 from tests.warehouse.conftest import IDENTITY, MakeWarehouse, Warehouse

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from connectors.events.policy import Policy
-from connectors.landing.home import Home
-from connectors.landing.inbox import land_inbox
-from orchestration.models import Models
+from connectors.home import Home
+from connectors.ingest.inbox import land_inbox
+from orchestration.pipeline.dbt_runner import Models
 from orchestration.project import Project
 from tests.collecting import collecting, make_key
 from tests.oracles.identity import profile_id

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
+from connectors.events.decisions import Note
 from connectors.events.naming import event_name
-from connectors.events.verdicts import Note
 
 __all__ = ["Debugger", "Filter", "seen_of"]
 

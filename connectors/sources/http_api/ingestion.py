@@ -11,13 +11,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.events.clock import isoformat
+from connectors.events.decisions import Verdict
 from connectors.events.decode import Undecodable
 from connectors.events.fingerprint import Fingerprints
 from connectors.events.policy import Policy
-from connectors.events.verdicts import Verdict
 from connectors.landing.segments import SegmentWriter
 from connectors.sources.forms import Forms, UnknownForm
-from connectors.sources.http_api.allowance import Allowance
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
     UNKNOWN_PATH,
@@ -36,14 +35,14 @@ from connectors.sources.http_api.bodies import (
     read_body,
 )
 from connectors.sources.http_api.debugger import Debugger, seen_of
-from connectors.sources.http_api.door import (
+from connectors.sources.http_api.metrics import Metrics
+from connectors.sources.http_api.request_admission import (
     Door,
     Receipt,
     Taken,
     shared_bytes,
     unpacked,
 )
-from connectors.sources.http_api.metrics import Metrics
 from connectors.sources.http_api.requests import (
     Presented,
     Request,
@@ -52,6 +51,7 @@ from connectors.sources.http_api.requests import (
     presented,
 )
 from connectors.sources.http_api.routes import Route
+from connectors.sources.http_api.token_lease import Allowance
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from connectors.sources.rate_limits import Buckets
 from connectors.sources.signatures import BadSignature

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
-from connectors.landing.locks import is_held
+from connectors.home import Home
+from connectors.locks import is_held
 
 __all__ = ["admin_url", "announce", "only_one"]
 

@@ -35,16 +35,16 @@ from connectors.events.fingerprint import Fingerprints
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.placeholders import Placeholders
 from connectors.events.rulebook import Rulebook
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import sync_folder
 from connectors.landing.segments import SegmentWriter, recover, segments_folder
 from connectors.sources.forms import Forms
 from connectors.sources.http_api.admin import Admin
 from connectors.sources.http_api.app import Collector
 from connectors.sources.http_api.debugger import Debugger
-from connectors.sources.http_api.door import Door
 from connectors.sources.http_api.ingestion import Ingestion
 from connectors.sources.http_api.metrics import Metrics
+from connectors.sources.http_api.request_admission import Door
 from connectors.sources.http_api.running import announce, only_one
 from connectors.sources.inbound_webhooks import InboundWebhooks
 from connectors.sources.rate_limits import Buckets

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from connectors.events.admission import Admission, Origin, given_id
+from connectors.events.decisions import Note, Verdict
 from connectors.events.naming import as_text
 from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
-from connectors.events.verdicts import Note, Verdict
 from connectors.landing.segments import Record
 from connectors.sources.http_api.bodies import KEY_FIELDS
 from connectors.sources.write_keys import WriteKey

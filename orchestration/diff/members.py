@@ -11,9 +11,9 @@ import duckdb
 import msgspec
 
 from connectors.destinations.outbox import Outbox
-from connectors.landing.home import Home
-from orchestration.delivery import Sync, beyond_limits, read_syncs
-from orchestration.models import Models
+from connectors.home import Home
+from orchestration.pipeline.dbt_runner import Models
+from orchestration.pipeline.delivery import Sync, beyond_limits, read_syncs
 from orchestration.project import Project
 
 __all__ = [

@@ -7,18 +7,18 @@ import dagster as dg
 import msgspec
 
 from connectors.errors import ConfigError
+from orchestration.assets.checks import expectation_checks, judged_assets
+from orchestration.assets.dbt_assets import model_assets
+from orchestration.assets.landing import landing_assets
+from orchestration.assets.schedules import refreshes
+from orchestration.assets.snapshot import snapshot_asset
+from orchestration.assets.sync_assets import SYNC_DELTA, push_assets
 from orchestration.audiences import Audience
-from orchestration.components.checks import expectation_checks, judged_assets
-from orchestration.components.landing import landing_assets
-from orchestration.components.pushes import SYNC_DELTA, push_assets
-from orchestration.components.snapshot import snapshot_asset
-from orchestration.components.timing import refreshes
-from orchestration.components.transform import model_assets
 from orchestration.expectations import load_suites
-from orchestration.models import Models
+from orchestration.pipeline.dagster_instance import kept_open
+from orchestration.pipeline.dbt_runner import Models
+from orchestration.pipeline.run import Run, running
 from orchestration.project import instant
-from orchestration.records import kept_open
-from orchestration.run import Run, running
 
 __all__ = ["graph"]
 

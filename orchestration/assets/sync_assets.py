@@ -7,8 +7,8 @@ import dagster as dg
 
 from connectors.destinations.settings import Settings
 from orchestration.audiences import Audience
-from orchestration.delivery import Push
-from orchestration.run import Run
+from orchestration.pipeline.delivery import Push
+from orchestration.pipeline.run import Run
 
 __all__ = ["SYNC_DELTA", "push_assets", "push_keys"]
 

@@ -19,7 +19,7 @@ from connectors.destinations.settings import (
     open_destination,
 )
 from connectors.errors import ConfigError
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import Manifest
 from connectors.landing.streams import rows_table
 from connectors.landing.writer import land

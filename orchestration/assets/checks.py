@@ -6,7 +6,7 @@ import dagster as dg
 
 from connectors.errors import ConfigError
 from orchestration.expectations import Expectation, Suite, validate
-from orchestration.run import ChecksFailed, Run
+from orchestration.pipeline.run import ChecksFailed, Run
 
 __all__ = ["expectation_checks", "judged_assets"]
 

@@ -8,11 +8,15 @@ import duckdb
 from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
 from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY as UNIQUE_ID
 
-from orchestration.components.columns import Columns
-from orchestration.components.landing import LANDED
-from orchestration.models import ModelsFailed, open_when_free, without_values
+from orchestration.assets.columns import Columns
+from orchestration.assets.landing import LANDED
+from orchestration.pipeline.dbt_runner import (
+    ModelsFailed,
+    open_when_free,
+    without_values,
+)
+from orchestration.pipeline.run import Run
 from orchestration.project import Project
-from orchestration.run import Run
 
 __all__ = ["model_assets"]
 

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from connectors.errors import LoomlineError
+from connectors.home import Home
+from connectors.ingest.importing import Imported
+from connectors.ingest.inbox import has_waiting, land_inbox
 from connectors.landing.compaction import compact, sweep
-from connectors.landing.home import Home
-from connectors.landing.importing import Imported
-from connectors.landing.inbox import has_waiting, land_inbox
 
 __all__ = ["watch"]
 

@@ -15,8 +15,8 @@ import msgspec
 from connectors.errors import LandingError
 from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.identifiers import IdentifierRules
-from connectors.landing.home import Home
-from connectors.landing.importing import Imported, without_collecting
+from connectors.home import Home
+from connectors.ingest.importing import Imported, without_collecting
 from connectors.landing.manifest import LoadedFile, Manifest, sync_folder
 from connectors.landing.segments import (
     Record,

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from connectors.errors import LoomlineError
-from orchestration.built import Built
-from orchestration.components.graph import graph
-from orchestration.components.pushes import push_keys
-from orchestration.components.timing import unselected
-from orchestration.models import Models
+from orchestration.assets.graph import graph
+from orchestration.assets.schedules import unselected
+from orchestration.assets.sync_assets import push_keys
+from orchestration.pipeline.build_state import Built
+from orchestration.pipeline.dagster_instance import STARTED_BY, records
+from orchestration.pipeline.dbt_runner import Models
+from orchestration.pipeline.run import Run, RunResult, running
 from orchestration.project import Project, instant
-from orchestration.records import STARTED_BY, records
-from orchestration.run import Run, RunResult, running
 
 __all__ = ["Pipeline", "RunStopped"]
 

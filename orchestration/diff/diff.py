@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from connectors.landing.home import Home
-from connectors.landing.inbox import waiting_files
-from orchestration.built import building, built_from
-from orchestration.committed import check_out, find_commit
-from orchestration.copies import copied
-from orchestration.differences import (
+from connectors.home import Home
+from connectors.ingest.inbox import waiting_files
+from orchestration.diff.git_revision import check_out, find_commit
+from orchestration.diff.home_copy import copied
+from orchestration.diff.members import (
     AudienceDiff,
     ModelsDiff,
     SyncDiff,
@@ -28,9 +27,10 @@ from orchestration.differences import (
     syncs_now,
     unconfirmed_batches,
 )
-from orchestration.models import Models, ModelsFailed
+from orchestration.pipeline.build_state import building, built_from
+from orchestration.pipeline.dbt_runner import Models, ModelsFailed
+from orchestration.pipeline.run import refuse_the_past
 from orchestration.project import Project
-from orchestration.run import refuse_the_past
 
 __all__ = ["Diff", "diff"]
 

@@ -16,23 +16,23 @@ import pyarrow as pa
 
 from connectors.destinations.settings import Settings
 from connectors.errors import ConfigError, LoomlineError
+from connectors.home import Home
+from connectors.ingest.importing import Imported
+from connectors.ingest.inbox import land_inbox
 from connectors.landing.compaction import compact, sweep
-from connectors.landing.home import Home
-from connectors.landing.importing import Imported
-from connectors.landing.inbox import land_inbox
-from connectors.landing.locks import exclusive
 from connectors.landing.manifest import replace_file
 from connectors.landing.prepare import prepare
-from orchestration.built import Built, building, built_from
-from orchestration.delivery import (
+from connectors.locks import exclusive
+from orchestration.pipeline.build_state import Built, building, built_from
+from orchestration.pipeline.dbt_runner import Models
+from orchestration.pipeline.delivery import (
     Push,
     Recovered,
     deliver_changes,
     deliver_pending,
     read_syncs,
 )
-from orchestration.models import Models
-from orchestration.published import Published, publish
+from orchestration.snapshot.writer import Published, publish
 
 __all__ = ["ChecksFailed", "Run", "RunResult", "refuse_the_past", "running"]
 

@@ -20,7 +20,7 @@ from connectors.errors import LandingError
 from connectors.events.admission import Admission, Admitted, Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.rulebook import Rulebook
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import LoadedFile, Manifest
 from connectors.landing.streams import tables
 from connectors.landing.writer import write_files

@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import Manifest
-from orchestration.run import Run
+from orchestration.pipeline.run import Run
 
 __all__ = ["LANDED", "landing_assets"]
 

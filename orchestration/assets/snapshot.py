@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from orchestration.run import Run
+from orchestration.pipeline.run import Run
 
 __all__ = ["snapshot_asset"]
 

@@ -29,7 +29,7 @@ import duckdb
 import msgspec
 
 from connectors.errors import ConfigError, LoomlineError
-from connectors.landing.home import Home
+from connectors.home import Home
 from connectors.landing.manifest import Manifest, replace_file, sync_folder
 from connectors.landing.writer import ROW_GROUP
 

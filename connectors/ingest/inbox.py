@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from connectors.errors import SourceError
-from connectors.landing.collected import land_segments
-from connectors.landing.home import Home
-from connectors.landing.importing import Imported, import_units, source_name
-from connectors.landing.locks import exclusive
+from connectors.home import Home
+from connectors.ingest.collected import land_segments
+from connectors.ingest.importing import Imported, import_units, source_name
 from connectors.landing.segments import pending_segments
+from connectors.locks import exclusive
 from connectors.sources.files import Unit, units
 
 __all__ = ["SETTLE_S", "has_waiting", "land_inbox", "waiting_files"]

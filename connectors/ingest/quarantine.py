@@ -14,18 +14,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.decisions import Note
 from connectors.events.decode import Undecodable, decode_item
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.rulebook import Rulebook
 from connectors.events.shapes import items
-from connectors.events.verdicts import Note
-from connectors.landing.home import Home
-from connectors.landing.importing import IMPORTED
-from connectors.landing.locks import exclusive
+from connectors.home import Home
+from connectors.ingest.importing import IMPORTED
 from connectors.landing.manifest import Manifest
 from connectors.landing.streams import tables
 from connectors.landing.writer import land
+from connectors.locks import exclusive
 
 __all__ = ["Held", "held", "replay"]
 

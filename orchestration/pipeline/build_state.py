@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from connectors.landing.home import Home
-from connectors.landing.inbox import has_waiting
+from connectors.home import Home
+from connectors.ingest.inbox import has_waiting
 from connectors.landing.manifest import Manifest
 from orchestration.audiences import Audience, Refresh
 

@@ -1,5 +1,5 @@
 """The asset graph: sources → landing → models → checks → pushes → snapshot.
 
 Each module makes one part of it from what is configured; `graph` puts them together.
-The assets only call the steps of `orchestration.run`, and say what those found.
+The assets only call the steps of `orchestration.pipeline.run` and report their results.
 """

@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from connectors.errors import ConfigError, LoomlineError
-from connectors.landing.home import Home
-from connectors.landing.locks import exclusive, is_held
+from connectors.home import Home
 from connectors.landing.prepare import prepare
-from orchestration.built import built_from
-from orchestration.models import open_when_free
+from connectors.locks import exclusive, is_held
+from orchestration.pipeline.build_state import built_from
+from orchestration.pipeline.dbt_runner import open_when_free
 
 __all__ = ["copied"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from connectors.landing.home import Home
-from connectors.landing.locks import is_held
+from connectors.home import Home
 from connectors.landing.prepare import prepare
+from connectors.locks import is_held
 from orchestration.audiences import REFRESHES, Audience, Refresh
-from orchestration.built import Built
+from orchestration.pipeline.build_state import Built
 
 __all__ = ["refreshes", "unselected"]
 

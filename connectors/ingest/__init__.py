@@ -1,0 +1,1 @@
+"""Takes in what has arrived: files, collected segments, the inbox, quarantine."""

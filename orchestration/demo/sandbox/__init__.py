@@ -1,0 +1,1 @@
+"""A webhook receiver for the demo, with a page that shows what arrived."""

@@ -1,0 +1,1 @@
+"""The published snapshot: immutable tables that readers use."""
