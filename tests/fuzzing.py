@@ -15,15 +15,17 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import Admission
 from connectors.events.decode import Undecodable, decode_item
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
+from connectors.events.rows import Admitted
 from connectors.events.rulebook import FOLDERS, Rulebook
 from connectors.landing.segments import Record
 from connectors.landing.streams import tables
 from connectors.sources.http_api.bodies import TooLarge, decoded, inflated
-from connectors.sources.http_api.request_admission import Door, unpacked
+from connectors.sources.http_api.request_admission import RequestAdmission, unpacked
 from connectors.sources.write_keys import WriteKey
 from tests.collecting import PROJECT
 
@@ -77,7 +79,7 @@ class Pipe:
             Path(folder, FOLDERS[0], "plan_changed.yml").write_text(contract)
             Path(folder, FOLDERS[1], "010_plan.yml").write_text(_TRANSFORMATION)
             rulebook = Rulebook.load(Path(folder))
-        self._door = Door(Admission(identifiers, rulebook), rulebook)
+        self._door = RequestAdmission(Admission(identifiers, rulebook), rulebook)
         self._landing = Admission(identifiers)
         self._keys = [
             WriteKey(
@@ -152,7 +154,7 @@ class Pipe:
             body = (record.body or "").encode()
             self._landing.refuse(body, record.refused, origin, out)
         for index, item in enumerate(record.items):
-            self._landing.keep(item, record.notes.get(index), origin, out)
+            self._landing.build_rows(item, record.decisions.get(index), origin, out)
 
 
 def _is_value(piece: bytes) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from connectors.config_files import ConfigFile
 from connectors.events.canonical import Event
-from connectors.events.decisions import Verdict
+from connectors.events.decisions import NotAdmitted
 from connectors.events.naming import event_name
 
 __all__ = ["Contract", "OnViolation", "Versions", "read_contract"]
@@ -81,7 +81,7 @@ class Contract:
     def name(self) -> str:
         return f"contract {self.event} v{self.version}"
 
-    def judge(self, event: Event) -> Verdict | None:
+    def decide(self, event: Event) -> NotAdmitted | None:
         """Say whether the event may pass; what it breaks is listed in it if it may."""
         properties = event.properties
         if properties is None:
@@ -93,13 +93,13 @@ class Contract:
         failures = self.failures(properties)
         match self.on_violation:
             case "block":
-                return Verdict("rejected", self._reason(failures))
+                return NotAdmitted("rejected", self._reason(failures))
             case "quarantine":
-                return Verdict("quarantined", self._reason(failures))
+                return NotAdmitted("quarantined", self._reason(failures))
         self._list(event, map(str, failures))
         return None
 
-    def _dropping(self, event: Event, properties: dict[str, Any]) -> Verdict | None:
+    def _dropping(self, event: Event, properties: dict[str, Any]) -> NotAdmitted | None:
         """Take the offending properties out; what cannot be mended so is listed."""
         listed: dict[str, None] = {}
         dropped: set[str] = set()
@@ -117,7 +117,7 @@ class Contract:
             if self.validator.is_valid(properties):
                 break
         else:
-            return Verdict("quarantined", self._reason(failures))
+            return NotAdmitted("quarantined", self._reason(failures))
         if dropped:
             event.properties = properties
         self._list(event, listed)

@@ -7,10 +7,10 @@ import msgspec
 from connectors.events.canonical import Disposition, Event, Identifier
 from connectors.events.policy import Policy
 
-__all__ = ["Note", "Rules", "Stated", "Verdict"]
+__all__ = ["AdmissionDecision", "NotAdmitted", "Rules", "Stated"]
 
 
-class Verdict(NamedTuple):
+class NotAdmitted(NamedTuple):
     """Why an event goes no further."""
 
     disposition: Disposition
@@ -23,7 +23,7 @@ class Rules(Protocol):
     def concerns(
         self, policy: Policy, source: str, type: str, event_text: str | None
     ) -> int:
-        """0 when `judge` has nothing to say of such events, whatever they hold."""
+        """0 when `decide` has nothing to say of such events, whatever they hold."""
 
     def keeps(
         self,
@@ -35,16 +35,16 @@ class Rules(Protocol):
         *,
         gpc: bool = False,
     ) -> int | None:
-        """The version of the contract that a track event keeps; None: ask `judge`."""
+        """The version of the contract that a track event keeps; None: ask `decide`."""
 
-    def judge(
+    def decide(
         self,
         event: Event,
         policy: Policy,
         *,
         gpc: bool = False,
         applied: list[str] | None = None,
-    ) -> Verdict | None:
+    ) -> NotAdmitted | None:
         """Say None to let the event pass, altered or not.
 
         Fields are set to new values; what the event came with is never changed itself.
@@ -59,10 +59,10 @@ class Stated(msgspec.Struct, array_like=True, frozen=True, gc=False):
     categories: dict[str, bool]
 
 
-class Note(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+class AdmissionDecision(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """What the door decided about one item, for whoever writes its rows.
 
-    An item without a note is admitted as it came.
+    An item without a decision is admitted as it came.
     """
 
     disposition: Disposition = "admitted"

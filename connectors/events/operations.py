@@ -15,7 +15,7 @@ import msgspec
 
 from connectors.events.canonical import Event
 from connectors.events.clock import instant, isoformat
-from connectors.events.decisions import Verdict
+from connectors.events.decisions import NotAdmitted
 from connectors.events.lookups import Lookup, Unanswered, UnsafeKey
 from connectors.events.naming import as_text, event_name
 
@@ -35,7 +35,7 @@ __all__ = [
     "set_",
 ]
 
-Operation = Callable[[Event], Verdict | None]
+Operation = Callable[[Event], NotAdmitted | None]
 """One thing done to an event; None lets it go on."""
 
 Kind = Literal["integer", "number", "boolean", "string", "timestamp"]
@@ -201,13 +201,13 @@ def hash_(path: Place) -> Operation:
 
 def drop_if(wanted: Sequence[tuple[Place, Any]], name: str) -> Operation:
     """Drop events that hold all of these values; missing is null."""
-    verdict = _dropped(name)
+    outcome = _dropped(name)
 
-    def apply(event: Event) -> Verdict | None:
+    def apply(event: Event) -> NotAdmitted | None:
         for path, value in wanted:
             if not _is_same(path.get(event), value):
                 return None
-        return verdict
+        return outcome
 
     return apply
 
@@ -243,7 +243,7 @@ def look_up(
 def call(function: Callable[[dict[str, Any]], Any], name: str) -> Operation:
     """Set what a function makes of the event; None drops it, an error quarantines."""
 
-    def apply(event: Event) -> Verdict | None:
+    def apply(event: Event) -> NotAdmitted | None:
         before = {field: getattr(event, field) for field in _SHOWN}
         try:
             given = function(_decode(_encode(before)))
@@ -256,7 +256,7 @@ def call(function: Callable[[dict[str, Any]], Any], name: str) -> Operation:
         except Exception as error:  # noqa: BLE001, it is the user's code
             inner = error.__traceback__ and error.__traceback__.tb_next
             _tell(name, type(error).__name__, inner.tb_lineno if inner else None)
-            return Verdict("quarantined", f"transformation {name} failed")
+            return NotAdmitted("quarantined", f"transformation {name} failed")
         for field, value in given.items():
             if _encode(value) != _encode(before[field]):
                 if field in OBJECTS:
@@ -274,8 +274,8 @@ def _tell(name: str, kind: str, line: int | None) -> None:
     _log.warning("transformation %s failed: %s in line %s", name, kind, line)
 
 
-def _dropped(name: str) -> Verdict:
-    return Verdict("dropped", f"transformation {name}")
+def _dropped(name: str) -> NotAdmitted:
+    return NotAdmitted("dropped", f"transformation {name}")
 
 
 def _is_same(value: Any, wanted: Any) -> bool:

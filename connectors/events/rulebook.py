@@ -17,7 +17,7 @@ from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES, Event
 from connectors.events.consent import ALWAYS_KEPT, denied, stated
 from connectors.events.contract_rules import Contract, Versions, read_contract
-from connectors.events.decisions import Verdict
+from connectors.events.decisions import NotAdmitted
 from connectors.events.naming import (
     as_text,
     event_name,
@@ -63,7 +63,7 @@ class _Kind:
 
     concern: Concern
     policy: Policy  # held on to: its id is in the key of the cache
-    verdict: Verdict | None  # of every such event
+    outcome: NotAdmitted | None  # of every such event
     violations: tuple[str, ...]
     course: _Course
     contract: Contract | None  # if it alone counts, and no version is asked for
@@ -123,7 +123,7 @@ class Rulebook:
     def concerns(
         self, policy: Policy, source: str, type: str, event_text: str | None
     ) -> Concern:
-        """What `judge` may do to such events; NONE: it need not be called.
+        """What `decide` may do to such events; NONE: it need not be called.
 
         `type` is one of `canonical.TYPES`; `event_text` counts for track events only.
         """
@@ -142,9 +142,9 @@ class Rulebook:
         *,
         gpc: bool = False,
     ) -> int | None:
-        """The version of the contract that a track event keeps; None: ask `judge`.
+        """The version of the contract that a track event keeps; None: ask `decide`.
 
-        Of most events that have a contract it says what `judge` would, without an
+        Of most events that have a contract it says what `decide` would, without an
         Event, at a third of the price.
         """
         kind = self._kinds.get((id(policy), source, "track", event_text))
@@ -162,14 +162,14 @@ class Rulebook:
         is_kept = contract.validator.is_valid({} if properties is None else properties)
         return contract.version if is_kept else None
 
-    def judge(
+    def decide(
         self,
         event: Event,
         policy: Policy,
         *,
         gpc: bool = False,
         applied: list[str] | None = None,
-    ) -> Verdict | None:
+    ) -> NotAdmitted | None:
         """Say why an event goes no further; None lets it pass, altered or not.
 
         `gpc`: the request said `Sec-GPC: 1`. `applied` collects the names of the
@@ -183,8 +183,8 @@ class Rulebook:
             kind = self._kind(policy, event.source, event.type, text)
         if kind.concern == 0:
             return None
-        if kind.verdict is not None:
-            return kind.verdict
+        if kind.outcome is not None:
+            return kind.outcome
         if kind.violations:
             event.violations = [*event.violations, *kind.violations]
         return self._judged(event, policy, kind.course, gpc, applied)
@@ -196,48 +196,48 @@ class Rulebook:
         course: _Course,
         gpc: bool,
         applied: list[str] | None,
-    ) -> Verdict | None:
-        verdict = _consent(event, policy, course.contracts, gpc)
-        if verdict is not None:
-            return verdict
+    ) -> NotAdmitted | None:
+        outcome = _consent(event, policy, course.contracts, gpc)
+        if outcome is not None:
+            return outcome
         if course.before:
             name = event.event
-            verdict = self._transformed(event, course.before, applied)
-            if verdict is not None:
-                return verdict
+            outcome = self._transformed(event, course.before, applied)
+            if outcome is not None:
+                return outcome
             if event.event != name:  # what the new name asks for was not asked yet
                 course = self._course(event.source, event.type, event.event)
-                verdict = _consent(event, policy, course.contracts, gpc)
-                if verdict is not None:
-                    return verdict
-        verdict = _contract(event, policy, course.contracts)
-        if verdict is not None or not course.after:
-            return verdict
+                outcome = _consent(event, policy, course.contracts, gpc)
+                if outcome is not None:
+                    return outcome
+        outcome = _contract(event, policy, course.contracts)
+        if outcome is not None or not course.after:
+            return outcome
         name = event.event
-        verdict = self._transformed(event, course.after, applied)
-        if verdict is not None or event.event == name:
-            return verdict
+        outcome = self._transformed(event, course.after, applied)
+        if outcome is not None or event.event == name:
+            return outcome
         course = self._course(event.source, event.type, event.event)
-        verdict = _consent(event, policy, course.contracts, gpc)
-        return verdict or _contract(event, policy, course.contracts)
+        outcome = _consent(event, policy, course.contracts, gpc)
+        return outcome or _contract(event, policy, course.contracts)
 
     def _transformed(
         self,
         event: Event,
         steps: Sequence[Transformation],
         applied: list[str] | None,
-    ) -> Verdict | None:
+    ) -> NotAdmitted | None:
         name = event.event
         for step in steps:
             if applied is None:
-                verdict = step.apply(event)
+                outcome = step.apply(event)
             else:
                 before = _fields_of(event)
-                verdict = step.apply(event)
+                outcome = step.apply(event)
                 if not all(map(is_, before, _fields_of(event))):
                     applied.append(step.name)
-            if verdict is not None:
-                return verdict
+            if outcome is not None:
+                return outcome
             if event.event != name:  # from here on, those for the new name
                 course = self._course(event.source, event.type, event.event)
                 phase = (
@@ -255,15 +255,15 @@ class Rulebook:
         text = as_text(event_text) if is_track else None
         name = event_name(text) if text else None
         course = self._course(source, "track" if is_track else type, name)
-        verdict = _permission(policy, type if type in TYPES else "track", name)
+        outcome = _permission(policy, type if type in TYPES else "track", name)
         violations: tuple[str, ...] = ()
-        if verdict is None and text and name and name[:1] != "$":
+        if outcome is None and text and name and name[:1] != "$":
             violations = _naming_faults(policy, text, name)
             if violations and policy.naming == "reject":
-                verdict = Verdict("rejected", violations[0])
+                outcome = NotAdmitted("rejected", violations[0])
         concern = course.concern
         if not concern and (
-            verdict is not None
+            outcome is not None
             or violations
             or (policy.no_consent == "require" and name != ALWAYS_KEPT)
             or (is_track and policy.unknown_events != "allow")
@@ -272,13 +272,13 @@ class Rulebook:
         is_contract_all = not (
             course.before
             or course.after
-            or verdict is not None
+            or outcome is not None
             or violations
             or policy.no_consent == "require"
         )
         versions = course.contracts if is_contract_all else None
         contract = versions.highest if versions else None
-        kind = _Kind(concern, policy, verdict, violations, course, contract)
+        kind = _Kind(concern, policy, outcome, violations, course, contract)
         if event_text is None or (
             isinstance(event_text, str) and len(event_text) <= _MAX_NAME
         ):
@@ -316,13 +316,13 @@ class Rulebook:
         return found
 
 
-def _permission(policy: Policy, type: str, name: str | None) -> Verdict | None:
+def _permission(policy: Policy, type: str, name: str | None) -> NotAdmitted | None:
     """Why the key may not send such events. A named event implies its type."""
     if type == "track" and policy.events is not None:
         if name not in policy.events:
-            return Verdict("rejected", "event_not_allowed")
+            return NotAdmitted("rejected", "event_not_allowed")
     elif policy.types is not None and type not in policy.types:
-        return Verdict("rejected", "type_not_allowed")
+        return NotAdmitted("rejected", "type_not_allowed")
     return None
 
 
@@ -341,11 +341,11 @@ def _naming_faults(policy: Policy, text: str, name: str) -> tuple[str, ...]:
 
 def _consent(
     event: Event, policy: Policy, contracts: Versions | None, gpc: bool
-) -> Verdict | None:
+) -> NotAdmitted | None:
     if event.event == ALWAYS_KEPT:
         return None
     if event.consent is None and policy.no_consent == "require":
-        return Verdict("consent_filtered", "consent_missing")
+        return NotAdmitted("consent_filtered", "consent_missing")
     required = contracts.of(event)[0].consent if contracts else ()
     if not required:
         return None
@@ -354,17 +354,17 @@ def _consent(
     )
     if not found:
         return None
-    return Verdict("consent_filtered", f"consent: {', '.join(found)}")
+    return NotAdmitted("consent_filtered", f"consent: {', '.join(found)}")
 
 
 def _contract(
     event: Event, policy: Policy, contracts: Versions | None
-) -> Verdict | None:
+) -> NotAdmitted | None:
     if contracts is None:
         event.contract_version = None
         if event.type == "track" and policy.unknown_events != "allow":
             if policy.unknown_events == "quarantine":
-                return Verdict("quarantined", "no_contract")
+                return NotAdmitted("quarantined", "no_contract")
             if "no_contract" not in event.violations:
                 event.violations = [*event.violations, "no_contract"]
         return None
@@ -372,7 +372,7 @@ def _contract(
     if not is_known:
         event.violations = [*event.violations, "contract_version_unknown"]
     event.contract_version = contract.version
-    return contract.judge(event)
+    return contract.decide(event)
 
 
 def _files(folder: Path, faults: list[str]) -> Iterator[ConfigFile]:

@@ -15,7 +15,7 @@ import msgspec
 from connectors.config_files import ConfigFile
 from connectors.events import operations
 from connectors.events.canonical import Event, EventType
-from connectors.events.decisions import Verdict
+from connectors.events.decisions import NotAdmitted
 from connectors.events.lookups import Known, Lookup, Table, Url
 from connectors.events.naming import as_text, event_name
 from connectors.events.operations import OBJECTS, TEXTS, Kind, Operation, Place
@@ -88,12 +88,12 @@ class Transformation:
             and (self.types is None or type in self.types)
         )
 
-    def apply(self, event: Event) -> Verdict | None:
-        """Alter an event that it matches; a verdict if the event goes no further."""
+    def apply(self, event: Event) -> NotAdmitted | None:
+        """Alter an event that it matches; a outcome if the event goes no further."""
         for operation in self.operations:
-            verdict = operation(event)
-            if verdict is not None:
-                return verdict
+            outcome = operation(event)
+            if outcome is not None:
+                return outcome
         return None
 
 
@@ -321,13 +321,13 @@ def _disproved(
         if unknown:
             return f"`{min(unknown)}` is nothing that an example can name"
     event = _event({**default, **example.given})
-    verdict = None
+    outcome = None
     if transformation.matches(event.source, event.type, event.event):
-        verdict = transformation.apply(event)
-    if verdict is not None and verdict.disposition != "dropped":
-        return verdict.reason
-    if (out is None) is not (verdict is not None):
-        return f"this event is {'not ' if verdict is None else ''}dropped"
+        outcome = transformation.apply(event)
+    if outcome is not None and outcome.disposition != "dropped":
+        return outcome.reason
+    if (out is None) is not (outcome is not None):
+        return f"this event is {'not ' if outcome is None else ''}dropped"
     for key, wanted in (out or {}).items():
         found = _encode_sorted(getattr(event, key))
         if found != _encode_sorted(wanted):

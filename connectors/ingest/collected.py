@@ -13,8 +13,10 @@ from typing import NamedTuple
 import msgspec
 
 from connectors.errors import LandingError
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import Admission
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.rows import Admitted
 from connectors.home import Home
 from connectors.ingest.importing import Imported, without_collecting
 from connectors.landing.manifest import LoadedFile, Manifest, sync_folder
@@ -154,6 +156,6 @@ def _keep(admission: Admission, record: Record, segment: str, out: Admitted) -> 
     if record.refused is not None:
         body = (record.body or "").encode()
         admission.refuse(body, record.refused, origin, out)
-    notes = record.notes
+    decisions = record.decisions
     for index, item in enumerate(record.items):
-        admission.keep(item, notes.get(index), origin, out)
+        admission.build_rows(item, decisions.get(index), origin, out)

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from connectors.errors import LandingError
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import Admission
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.home import Home
 from connectors.landing.manifest import LoadedFile, Manifest

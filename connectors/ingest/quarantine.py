@@ -13,11 +13,13 @@ import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from connectors.events.admission import Admission, Admitted, Origin
-from connectors.events.decisions import Note
+from connectors.events.admission import Admission
+from connectors.events.decisions import AdmissionDecision
 from connectors.events.decode import Undecodable, decode_item
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
+from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.events.shapes import items
 from connectors.home import Home
@@ -152,7 +154,9 @@ def _admit(
         admission.refuse(data, error.reason, origin, out, replay_of=replay_of)
         return
     for item in items(value):
-        note = admission.judge(item, origin, size=len(data)) or Note()
-        note.message_id = one.message_id or note.message_id  # as its sender was told
-        note.replay_of = replay_of
-        admission.keep(item, note, origin, out)
+        decision = admission.decide(item, origin, size=len(data)) or AdmissionDecision()
+        decision.message_id = (
+            one.message_id or decision.message_id
+        )  # as its sender was told
+        decision.replay_of = replay_of
+        admission.build_rows(item, decision, origin, out)

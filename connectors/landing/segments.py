@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.events.decisions import Note
+from connectors.events.decisions import AdmissionDecision
 from connectors.home import Home
 from connectors.landing.manifest import sync_folder
 
@@ -76,7 +76,7 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     path: str
     received_at: int  # microseconds since 1970, UTC
     items: list[Any] = []  # None: withheld
-    notes: dict[int, Note] = {}  # by the item's index
+    decisions: dict[int, AdmissionDecision] = {}  # by the item's index
     gpc: bool = False
     first_received_at: int | None = None
     refused: str | None = None  # why the body held no item

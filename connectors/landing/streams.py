@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from connectors.events.admission import Admitted
 from connectors.events.canonical import Identifier
+from connectors.events.rows import Admitted
 
 __all__ = ["SCHEMAS", "UNREPEATED", "rows_table", "tables"]
 

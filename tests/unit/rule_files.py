@@ -8,7 +8,7 @@ import pytest
 from connectors.errors import ConfigError
 from connectors.events.canonical import Event
 from connectors.events.consent import stated
-from connectors.events.decisions import Verdict
+from connectors.events.decisions import NotAdmitted
 from connectors.events.naming import event_name
 from connectors.events.policy import Policy
 from connectors.events.rulebook import FOLDERS, Rulebook
@@ -77,11 +77,11 @@ def event(text: str | None = "Plan Changed", /, **fields: Any) -> Event:
 
 def judged(
     book: Rulebook, given: Event, policy: Policy = DEFAULT, **how: Any
-) -> Verdict | None:
-    """What `judge` says, having made sure that `concerns` did not rule it out."""
+) -> NotAdmitted | None:
+    """What `decide` says, having made sure that `concerns` did not rule it out."""
     before = (given.event, given.properties, given.violations, given.contract_version)
     concern = book.concerns(policy, given.source, given.type, given.event_text)
-    verdict = book.judge(given, policy, **how)
+    verdict = book.decide(given, policy, **how)
     after = (given.event, given.properties, given.violations, given.contract_version)
     assert concern or (verdict is None and before == after)
     return verdict

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connectors.events.admission import ENVELOPE, Admission, Admitted, Origin
+from connectors.events.admission import ENVELOPE, Admission
 from connectors.events.canonical import Event
 from connectors.events.clock import isoformat
-from connectors.events.decisions import Note, Rules, Verdict
+from connectors.events.decisions import AdmissionDecision, NotAdmitted, Rules
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
+from connectors.events.rows import Admitted
 
 RULES = IdentifierRules.load(Path(__file__).parents[2])
 SECOND = 1_000_000
@@ -35,8 +37,8 @@ MAX_EVENT_BYTES = int(Policy().max_event_bytes * ENVELOPE)
 class Judging:
     """Rules that do what a function does, to every event."""
 
-    def __init__(self, judge: Callable[[Event], Verdict | None]) -> None:
-        self._judge = judge
+    def __init__(self, judge: Callable[[Event], NotAdmitted | None]) -> None:
+        self._decide = judge
 
     def concerns(self, *about: Any) -> int:
         return 1
@@ -44,8 +46,8 @@ class Judging:
     def keeps(self, *about: Any, gpc: bool = False) -> int | None:
         return None
 
-    def judge(self, event: Event, policy: Policy, **about: Any) -> Verdict | None:
-        return self._judge(event)
+    def decide(self, event: Event, policy: Policy, **about: Any) -> NotAdmitted | None:
+        return self._decide(event)
 
 
 def admitted(
@@ -629,7 +631,7 @@ def test_a_verdict_ends_the_way(
     consent = {"consent": {"categoryPreferences": {"analytics": False}}}
     out = admitted(
         {**TRACK, "context": consent},
-        rules=Judging(lambda event: Verdict(disposition, "because")),
+        rules=Judging(lambda event: NotAdmitted(disposition, "because")),
     )
     (row,) = out.dispositions
     assert (row.disposition, row.reason, row.message_id) == (
@@ -683,9 +685,9 @@ def test_an_event_that_loses_its_last_identifier_is_refused() -> None:
 
 
 def test_a_quarantined_event_is_kept_as_it_came() -> None:
-    def refuse(event: Event) -> Verdict:
+    def refuse(event: Event) -> NotAdmitted:
         event.properties = {"masked": True}
-        return Verdict("quarantined", "contract")
+        return NotAdmitted("quarantined", "contract")
 
     call = {**TRACK, "properties": {"a": 1}}
     (row,) = admitted(call, rules=Judging(refuse)).dispositions
@@ -708,14 +710,16 @@ def test_what_was_judged_is_kept_the_same_in_another_process(
         "no event",
     ]
     door, later = Admission(RULES, rules), Admission(RULES)
-    judged = [door.judge(item, LIVE) for item in given]
-    sent = msgspec.json.decode(msgspec.json.encode(judged), type=list[Note | None])
+    judged = [door.decide(item, LIVE) for item in given]
+    sent = msgspec.json.decode(
+        msgspec.json.encode(judged), type=list[AdmissionDecision | None]
+    )
     out = Admitted()
-    for item, note in zip(given, sent, strict=True):
-        later.keep(item, note, LIVE, out)
+    for item, decision in zip(given, sent, strict=True):
+        later.build_rows(item, decision, LIVE, out)
     whole = Admitted()
-    for item, note in zip(given, judged, strict=True):
-        door.keep(item, note, LIVE, whole)
+    for item, decision in zip(given, judged, strict=True):
+        door.build_rows(item, decision, LIVE, whole)
     assert out == whole
     assert out.received.total() == len(out.dispositions) == len(given)
     assert Counter(row.disposition for row in out.dispositions) == {

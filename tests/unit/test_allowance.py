@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from connectors.home import Home
-from connectors.sources.http_api.token_lease import Allowance
+from connectors.sources.http_api.token_lease import TokenLease
 from connectors.sources.rate_limits import SECOND_NS, Buckets
 from connectors.sources.write_keys import KeyStore, WriteKey
 
@@ -25,8 +25,8 @@ class Clock:
 class Workers:
     """Two workers of one collector, and a key."""
 
-    first: Allowance
-    second: Allowance
+    first: TokenLease
+    second: TokenLease
     buckets: Buckets
     clock: Clock
     key: WriteKey
@@ -42,11 +42,11 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
     store = KeyStore(Home(tmp_path / "home"))
     key, _ = store.create("web", "server")
     store.close()
-    yield Workers(Allowance(buckets), Allowance(buckets), buckets, clock, key)
+    yield Workers(TokenLease(buckets), TokenLease(buckets), buckets, clock, key)
     buckets.close()
 
 
-def passed(allowance: Allowance, key: WriteKey, tries: int, n: int = 1) -> int:
+def passed(allowance: TokenLease, key: WriteKey, tries: int, n: int = 1) -> int:
     """How many events passed."""
     return sum(n for _ in range(tries) if allowance.take(key, n) == 0.0)
 

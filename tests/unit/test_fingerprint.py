@@ -12,13 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import Admission
 from connectors.events.canonical import Event
-from connectors.events.decisions import Note
+from connectors.events.decisions import AdmissionDecision
+from connectors.events.event_builder import Origin
 from connectors.events.fingerprint import PERIOD_S, Fingerprints, wanted
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.placeholders import Placeholders
 from connectors.events.policy import NoConsent, Policy
+from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.home import Home
 from tests.unit.rule_files import Rules, rules
@@ -168,7 +170,7 @@ def test_a_fingerprint_is_wanted_only_where_its_category_is_granted(
 ASKING = Policy(fingerprint="analytics")
 
 
-Sent = tuple[Any, Note | None]
+Sent = tuple[Any, AdmissionDecision | None]
 
 
 def live(policy: Policy = ASKING, *, gpc: bool = False) -> Origin:
@@ -189,9 +191,9 @@ def taken(
     origin = origin or live()
     out = Admitted()
     item = {"messageId": "m", **item}
-    note = Admission(IDENTIFIERS, book, PLACEHOLDERS).judge(item, origin)
-    sent = msgspec.json.decode(msgspec.json.encode((item, note)), type=Sent)
-    Admission(IDENTIFIERS).keep(*sent, origin, out)
+    decision = Admission(IDENTIFIERS, book, PLACEHOLDERS).decide(item, origin)
+    sent = msgspec.json.decode(msgspec.json.encode((item, decision)), type=Sent)
+    Admission(IDENTIFIERS).build_rows(*sent, origin, out)
     return out
 
 
@@ -321,6 +323,6 @@ def test_what_may_not_be_kept_leaves_no_fingerprint(rules: Rules) -> None:
     rules.contract("event: seen\nconsent: [advertising]\nschema: {}\n")
     agreed = {"consent": {"categoryPreferences": {"analytics": True}}}
     view = {"type": "track", "event": "Seen", "messageId": "m", "context": agreed}
-    note = Admission(IDENTIFIERS, rules.load()).judge(view, live())
-    assert note is not None and note.disposition == "consent_filtered"
-    assert b"f1" not in msgspec.json.encode(note)
+    decision = Admission(IDENTIFIERS, rules.load()).decide(view, live())
+    assert decision is not None and decision.disposition == "consent_filtered"
+    assert b"f1" not in msgspec.json.encode(decision)

@@ -20,10 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.errors import ConfigError
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import Admission
 from connectors.events.canonical import Event
 from connectors.events.decode import Undecodable
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.rows import Admitted
 from connectors.sources.inbound_webhooks import (
     MAX_MEMBERS,
     InboundWebhooks,

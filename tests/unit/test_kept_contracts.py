@@ -1,4 +1,4 @@
-"""`Rulebook.keeps` is a short cut: whatever it says, `judge` says, too."""
+"""`Rulebook.keeps` is a short cut: whatever it says, `decide` says, too."""
 
 import itertools
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from connectors.events.admission import Admission, Origin
+from connectors.events.admission import Admission
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.rulebook import Rulebook
@@ -74,7 +75,7 @@ POLICIES = (
 
 
 class Asked(Rulebook):
-    """Always asks `judge`, and counts how often it need not have."""
+    """Always asks `decide`, and counts how often it need not have."""
 
     count_kept = 0
 
@@ -114,7 +115,7 @@ def test_the_short_cut_and_the_long_way_decide_the_same(project: Path) -> None:
             policy=policy,
             gpc=gpc,
         )
-        found, wanted = short.judge(call, origin), long.judge(call, origin)
+        found, wanted = short.decide(call, origin), long.decide(call, origin)
         assert found == wanted, (call, policy, gpc)
         count += 1
     assert count > 5000

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import Admission
 from connectors.events.canonical import TYPES
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
+from connectors.events.rows import Admitted
 from connectors.events.rulebook import Concern, Rulebook
 from tests.unit.rule_files import Rules, event, judged, rules
 from tests.unit.test_sdk_wire import RECORDED, body, scenarios

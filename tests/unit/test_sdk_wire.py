@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from connectors.events.admission import Admission, Admitted, Origin
+from connectors.events.admission import Admission
 from connectors.events.canonical import Event
+from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
+from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 
 PROJECT = Path(__file__).parents[2]

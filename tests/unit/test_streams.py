@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.events.admission import Admitted
 from connectors.events.canonical import ConsentStatement, Event, Identifier
+from connectors.events.rows import Admitted
 from connectors.home import Home
 from connectors.ingest.importing import import_units
 from connectors.landing.manifest import Manifest

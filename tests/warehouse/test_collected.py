@@ -21,7 +21,7 @@ from connectors.ingest.collected import land_segments
 from connectors.landing.prepare import prepare
 from connectors.landing.segments import closed_segments, segments_folder
 from connectors.sources.http_api.bodies import decoded
-from connectors.sources.http_api.request_admission import Door, unpacked
+from connectors.sources.http_api.request_admission import RequestAdmission, unpacked
 from connectors.sources.write_keys import WriteKey
 from tests.collecting import PROJECT, landed
 from tests.warehouse.conftest import Warehouse
@@ -37,7 +37,9 @@ class Collected:
         self.folder = segments_folder(home)
         self.folder.mkdir(exist_ok=True)
         rulebook = Rulebook.load(PROJECT)
-        self._door = Door(Admission(IdentifierRules.load(PROJECT), rulebook), rulebook)
+        self._door = RequestAdmission(
+            Admission(IdentifierRules.load(PROJECT), rulebook), rulebook
+        )
         self._count = 0
 
     def take(self, *bodies: Any, scope: str = "web", name: str = "web") -> Path:

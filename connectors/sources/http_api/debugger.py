@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.events.decisions import Note
+from connectors.events.decisions import AdmissionDecision
 from connectors.events.naming import event_name
 
 __all__ = ["Debugger", "Filter", "seen_of"]
@@ -123,24 +123,26 @@ class Debugger:
             path.unlink(missing_ok=True)
 
 
-def seen_of(item: Any, note: Note, applied: list[str], source: str, at: str) -> Seen:
+def seen_of(
+    item: Any, decision: AdmissionDecision, applied: list[str], source: str, at: str
+) -> Seen:
     """One judged item, under the name that contracts know it by."""
     fields = item if type(item) is dict else {}
     text = _text(fields.get("event") or fields.get("name"))
     return Seen(
         received_at=at,
         source=source,
-        disposition=note.disposition,
-        id=note.message_id or _text(fields.get("messageId") or fields.get("uuid")),
+        disposition=decision.disposition,
+        id=decision.message_id or _text(fields.get("messageId") or fields.get("uuid")),
         type=_text(fields.get("type")),
-        event=note.event
-        or note.changed.get("event")
+        event=decision.event
+        or decision.changed.get("event")
         or (event_name(text) if text else None),
-        reason=note.reason,
-        violations=note.violations,
+        reason=decision.reason,
+        violations=decision.violations,
         transformations=applied,
-        contract_version=note.contract_version,
-        payload={**fields, **note.changed} if note.is_kept else None,
+        contract_version=decision.contract_version,
+        payload={**fields, **decision.changed} if decision.is_kept else None,
     )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.events.clock import isoformat
-from connectors.events.decisions import Verdict
+from connectors.events.decisions import NotAdmitted
 from connectors.events.decode import Undecodable
 from connectors.events.fingerprint import Fingerprints
 from connectors.events.policy import Policy
@@ -37,8 +37,8 @@ from connectors.sources.http_api.bodies import (
 from connectors.sources.http_api.debugger import Debugger, seen_of
 from connectors.sources.http_api.metrics import Metrics
 from connectors.sources.http_api.request_admission import (
-    Door,
     Receipt,
+    RequestAdmission,
     Taken,
     shared_bytes,
     unpacked,
@@ -51,7 +51,7 @@ from connectors.sources.http_api.requests import (
     presented,
 )
 from connectors.sources.http_api.routes import Route
-from connectors.sources.http_api.token_lease import Allowance
+from connectors.sources.http_api.token_lease import TokenLease
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from connectors.sources.rate_limits import Buckets
 from connectors.sources.signatures import BadSignature
@@ -96,8 +96,8 @@ _FORBIDDEN_PATH = error(403, "path_not_allowed", "This key may not use this path
 _NOT_FOR_EVENTS = error(403, "key_not_for_events", "An admin key takes no events.")
 _BAD_SIGNATURE = error(401, "bad_signature", "The signature does not fit.")
 _PUBLIC_POLICY = Policy()
-_TOO_FAST = Verdict("rate_limited", "rate_limited")
-_IGNORED = Verdict("dropped", "ignored_by_mapping")
+_TOO_FAST = NotAdmitted("rate_limited", "rate_limited")
+_IGNORED = NotAdmitted("dropped", "ignored_by_mapping")
 
 
 class Ingestion:
@@ -106,7 +106,7 @@ class Ingestion:
     def __init__(
         self,
         *,
-        door: Door,
+        door: RequestAdmission,
         keys: KeyRing,
         buckets: Buckets,
         writer: SegmentWriter,
@@ -118,7 +118,7 @@ class Ingestion:
     ) -> None:
         self._door = door
         self._keys = keys
-        self._allowance = Allowance(buckets)
+        self._allowance = TokenLease(buckets)
         self._writer = writer
         self._webhooks = webhooks
         self._forms = forms
@@ -301,9 +301,9 @@ class Ingestion:
         if form.refusal is None:
             taken = await self._judged(form.items, key, "form", len(body), request)
         else:
-            verdict = Verdict("rejected", form.refusal)
+            outcome = NotAdmitted("rejected", form.refusal)
             taken = self._door.decide(
-                form.items, verdict, key, "form", is_watched=self._debugger.is_watched
+                form.items, outcome, key, "form", is_watched=self._debugger.is_watched
             )
         await self._store(taken)
         if form.redirect_url is not None:
@@ -453,8 +453,8 @@ class Ingestion:
         """Tell whoever watches."""
         if taken.watched:
             at = isoformat(taken.received_at)
-            for item, note, applied in taken.watched:
-                self._debugger.show(seen_of(item, note, applied, taken.source, at))
+            for item, decision, applied in taken.watched:
+                self._debugger.show(seen_of(item, decision, applied, taken.source, at))
 
     def _append(self, taken: Taken) -> "asyncio.Future[bool]":
         future = asyncio.get_running_loop().create_future()

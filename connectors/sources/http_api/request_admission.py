@@ -6,19 +6,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from connectors.events.admission import Admission, Origin, given_id
-from connectors.events.decisions import Note, Verdict
+from connectors.events.admission import Admission
+from connectors.events.decisions import AdmissionDecision, NotAdmitted
+from connectors.events.event_builder import Origin
 from connectors.events.naming import as_text
+from connectors.events.rows import given_id
 from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.landing.segments import Record
 from connectors.sources.http_api.bodies import KEY_FIELDS
 from connectors.sources.write_keys import WriteKey
 
-__all__ = ["Door", "Receipt", "Taken", "shared_bytes", "unpacked"]
+__all__ = ["Receipt", "RequestAdmission", "Taken", "shared_bytes", "unpacked"]
 
 _encode = msgspec.json.encode
-_ADMITTED = Note()
+_ADMITTED = AdmissionDecision()
 
 
 class Receipt(NamedTuple):
@@ -33,7 +35,7 @@ class Watched(NamedTuple):
     """One item as the live debugger shows it."""
 
     item: Any
-    note: Note
+    decision: AdmissionDecision
     applied: list[str]
 
 
@@ -53,11 +55,11 @@ class Taken(NamedTuple):
     watched: Sequence[Watched]  # if anybody watches
 
 
-class Door:
+class RequestAdmission:
     """Judges what comes in by HTTP."""
 
     def __init__(self, admission: Admission, rulebook: Rulebook) -> None:
-        self._judge = admission.judge
+        self._decide = admission.decide
         self._concerns = rulebook.concerns
         self._has_waits = any(step.waits for step in rulebook.transformations)
         self._latest = 0
@@ -125,45 +127,45 @@ class Door:
                 fingerprint if key.policy.fingerprint and path != "webhook" else None
             ),
         )
-        judge, notes = self._judge, {}
+        decide, decisions = self._decide, {}
         may_be_large = size_bytes > key.policy.max_event_bytes
         watched: list[Watched] = []
         for index, item in enumerate(given):
             size = len(_encode(item)) if may_be_large else 0
             if is_watched:
                 applied: list[str] = []
-                note = judge(item, origin, size=size, applied=applied)
-                watched.append(Watched(item, note or _ADMITTED, applied))
+                decision = decide(item, origin, size=size, applied=applied)
+                watched.append(Watched(item, decision or _ADMITTED, applied))
             else:
-                note = judge(item, origin, size=size)
-            if note is not None:
-                notes[index] = note
-        if notes:
-            record.notes = notes
-            if any(not note.is_kept for note in notes.values()):
+                decision = decide(item, origin, size=size)
+            if decision is not None:
+                decisions[index] = decision
+        if decisions:
+            record.decisions = decisions
+            if any(not decision.is_kept for decision in decisions.values()):
                 record.items = [
-                    item if index not in notes or notes[index].is_kept else None
+                    item if index not in decisions or decisions[index].is_kept else None
                     for index, item in enumerate(given)
                 ]
         if self._has_waits:
             record.received_at = self.received_at()  # judging may have taken a while
-        receipts = _receipts(given, notes) if wants_receipts else []
+        receipts = _receipts(given, decisions) if wants_receipts else []
         return _taken(record, size_bytes, receipts, watched)
 
     def decide(
         self,
         given: list[Any],
-        verdict: Verdict,
+        outcome: NotAdmitted,
         key: WriteKey,
         path: str,
         *,
         is_watched: bool = False,
     ) -> Taken:
         """Count items whose fate does not depend on what they hold."""
-        notes = {
-            index: Note(
-                disposition=verdict.disposition,
-                reason=verdict.reason,
+        decisions = {
+            index: AdmissionDecision(
+                disposition=outcome.disposition,
+                reason=outcome.reason,
                 message_id=given_id(item),
             )
             for index, item in enumerate(given)
@@ -173,11 +175,13 @@ class Door:
             scope=key.scope,
             path=path,
             received_at=self.received_at(),
-            items=[item if notes[i].is_kept else None for i, item in enumerate(given)],
-            notes=notes,
+            items=[
+                item if decisions[i].is_kept else None for i, item in enumerate(given)
+            ],
+            decisions=decisions,
         )
-        watched = [Watched(item, notes[i], []) for i, item in enumerate(given)]
-        receipts = _receipts(given, notes)
+        watched = [Watched(item, decisions[i], []) for i, item in enumerate(given)]
+        receipts = _receipts(given, decisions)
         return _taken(record, 0, receipts, watched if is_watched else ())
 
     def refuse(
@@ -198,7 +202,9 @@ class Door:
             refused=reason,
             body=body.decode("utf-8", "backslashreplace"),
         )
-        seen = Watched(None, Note(disposition="rejected", reason=reason), [])
+        seen = Watched(
+            None, AdmissionDecision(disposition="rejected", reason=reason), []
+        )
         return _taken(record, watched=[seen] if is_watched else ())
 
 
@@ -208,12 +214,12 @@ def _taken(
     receipts: Sequence[Receipt] = (),
     watched: Sequence[Watched] = (),
 ) -> Taken:
-    notes = record.notes
+    decisions = record.decisions
     counts: dict[str, int] = {}
-    if len(record.items) > len(notes):
-        counts["admitted"] = len(record.items) - len(notes)
-    for note in notes.values():
-        counts[note.disposition] = counts.get(note.disposition, 0) + 1
+    if len(record.items) > len(decisions):
+        counts["admitted"] = len(record.items) - len(decisions)
+    for decision in decisions.values():
+        counts[decision.disposition] = counts.get(decision.disposition, 0) + 1
     if record.refused is not None:
         counts["rejected"] = 1
     return Taken(
@@ -227,13 +233,15 @@ def _taken(
     )
 
 
-def _receipts(given: Sequence[Any], notes: dict[int, Note]) -> list[Receipt]:
+def _receipts(
+    given: Sequence[Any], decisions: dict[int, AdmissionDecision]
+) -> list[Receipt]:
     found = []
     for index, item in enumerate(given):
-        note = notes.get(index, _ADMITTED)
+        decision = decisions.get(index, _ADMITTED)
         # The item's own words first: PostHog's `uuid` is what its SDK looks for.
-        id_ = note.message_id or given_id(item)
-        found.append(Receipt(id_, note.disposition, note.reason))
+        id_ = decision.message_id or given_id(item)
+        found.append(Receipt(id_, decision.disposition, decision.reason))
     return found
 
 

@@ -44,7 +44,7 @@ from connectors.sources.http_api.app import Collector
 from connectors.sources.http_api.debugger import Debugger
 from connectors.sources.http_api.ingestion import Ingestion
 from connectors.sources.http_api.metrics import Metrics
-from connectors.sources.http_api.request_admission import Door
+from connectors.sources.http_api.request_admission import RequestAdmission
 from connectors.sources.http_api.running import announce, only_one
 from connectors.sources.inbound_webhooks import InboundWebhooks
 from connectors.sources.rate_limits import Buckets
@@ -400,7 +400,7 @@ class _Worker:
         self._writer = SegmentWriter(segments_folder(home), self._committed)
         admission = Admission(rules.identifiers, rules.rulebook, rules.placeholders)
         self._ingestion = Ingestion(
-            door=Door(admission, rules.rulebook),
+            door=RequestAdmission(admission, rules.rulebook),
             keys=self._keys,
             buckets=Buckets(shared / "rates"),
             writer=self._writer,

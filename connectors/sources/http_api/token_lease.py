@@ -3,12 +3,12 @@
 from connectors.sources.rate_limits import Buckets
 from connectors.sources.write_keys import WriteKey
 
-__all__ = ["Allowance"]
+__all__ = ["TokenLease"]
 
 AHEAD_S = 0.01
 
 
-class Allowance:
+class TokenLease:
     """Takes tokens from shared buckets, those of the next moment with them.
 
     A bucket is asked under a lock of the kernel, for which the interpreter turns to the
