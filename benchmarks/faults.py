@@ -397,7 +397,7 @@ def backlog() -> dict[str, Any]:
 
 
 def fuzz(count: int = 1_000_000) -> dict[str, Any]:
-    """Bodies made from broken pieces of real ones, through door and landing."""
+    """Bodies made from broken pieces of real ones, through admission and landing."""
     from tests.fuzzing import Fuzzed
 
     seed = random.randrange(1 << 32)

@@ -1,6 +1,6 @@
 """Importing event files: the whole admission, against dlt loading the same lines.
 
-dlt decodes and loads; Loomline decodes, normalises, judges every event, writes received
+dlt decodes and loads; Loomline decodes, normalises, admits every event, writes received
 counts and dispositions. Both in turn, three times; the median counts.
 """
 

@@ -1,6 +1,6 @@
 """Bodies of any bytes through all that a collector does with them, without the network.
 
-From the bytes of a request to the tables of a load: unpack, decode, judge, a line of a
+From the bytes of a request to the tables of a load: unpack, decode, decide, a line of a
 segment and back, rows. Whatever comes in, nothing is raised but what is answered with a
 4xx, and the books balance.
 """
@@ -68,7 +68,7 @@ _NOW = 1_776_165_218_000_000
 
 
 class Pipe:
-    """A door with rules of every kind, and the landing behind it."""
+    """Admission with rules of every kind, and the landing behind it."""
 
     def __init__(self, on_violation: str = "quarantine") -> None:
         identifiers = IdentifierRules.load(PROJECT)
@@ -79,7 +79,7 @@ class Pipe:
             Path(folder, FOLDERS[0], "plan_changed.yml").write_text(contract)
             Path(folder, FOLDERS[1], "010_plan.yml").write_text(_TRANSFORMATION)
             rulebook = Rulebook.load(Path(folder))
-        self._door = RequestAdmission(Admission(identifiers, rulebook), rulebook)
+        self._admission = RequestAdmission(Admission(identifiers, rulebook), rulebook)
         self._landing = Admission(identifiers)
         self._keys = [
             WriteKey(
@@ -110,11 +110,11 @@ class Pipe:
         except TooLarge:
             return Counter()
         except Undecodable as problem:
-            taken = self._door.refuse(body, problem.reason, key, "http")
+            taken = self._admission.refuse(body, problem.reason, key, "http")
             count = 1
         else:
             given = unpacked(value, None, "WK")
-            taken = self._door.take(
+            taken = self._admission.take(
                 given,
                 key,
                 "http",

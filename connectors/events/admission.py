@@ -74,7 +74,7 @@ class _NoRules:
 
 
 class Admission:
-    """Judges items by one set of rules, and makes the rows of what it judged.
+    """Decides about items by one set of rules, and builds their rows.
 
     Without rules every event with an identity is admitted as it is.
     """
@@ -103,7 +103,7 @@ class Admission:
     def admit_bytes(
         self, data: bytes, origin: Origin, out: Admitted, *, line: int = 0
     ) -> None:
-        """Decode and judge what may be an event, a list of events or a batch.
+        """Decode and admit what may be an event, a list of events or a batch.
 
         `line` counts from 1 where the bytes are a line of a file.
         """
@@ -130,7 +130,7 @@ class Admission:
         index: int = 0,
         size: int = 0,
     ) -> None:
-        """Judge one decoded item, the `index`th of its line, and make its rows.
+        """Decide about one decoded item, the `index`th of its line, and make its rows.
 
         `size` is its JSON text in bytes, if large.
         """

@@ -31,7 +31,7 @@ Disposition = Literal[
 
 
 class Identifier(NamedTuple):
-    """One identifier an event carries, normalised at the door."""
+    """One identifier an event carries, normalised at admission."""
 
     kind: str
     value: str

@@ -1,4 +1,4 @@
-"""What the door decides about an item, and the rules that decide it."""
+"""The decision of admission about an item, and the rules it asks."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -60,20 +60,22 @@ class Stated(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class AdmissionDecision(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """What the door decided about one item, for whoever writes its rows.
+    """What admission decided about one item, for the builder of its rows.
 
     An item without a decision is admitted as it came.
     """
 
     disposition: Disposition = "admitted"
     reason: str | None = None
-    message_id: str | None = None  # given at the door, or of an item that is not kept
+    message_id: str | None = (
+        None  # assigned at admission, or of an item that is not kept
+    )
     event: str | None = None  # name of an item that is not kept
     changed: dict[str, Any] = {}  # fields of the event as the rules left them
     contract_version: int | None = None
     violations: list[str] = []
     stated: Stated | None = None
-    fingerprint: str | None = None  # given at the door to an item that is kept
+    fingerprint: str | None = None  # assigned at admission to an item that is kept
     replay_of: str | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Identifiers an event carries, normalised at the door by the rules in the seeds.
+"""Identifiers an event carries, normalised at admission by the rules in the seeds.
 
 Which kinds exist, where each is read from and how it is normalised stands in
 `seeds/identifier_types.csv`; the models read the same file for classes and limits.

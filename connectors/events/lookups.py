@@ -251,7 +251,7 @@ def _csv(path: Path) -> tuple[list[str], Iterator[Sequence[Any]]]:
 
 
 def _parquet(path: Path) -> tuple[list[str], Iterator[Sequence[Any]]]:
-    import pyarrow.parquet as pq  # as slow to load as all the rest of the door
+    import pyarrow.parquet as pq  # as slow to load as all the rest of admission
 
     table = pq.read_table(path)
     columns = [map(_json, column.to_pylist()) for column in table.columns]

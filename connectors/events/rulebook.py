@@ -1,4 +1,4 @@
-"""The rules of a project, compiled: what an event meets between the door and its row.
+"""The rules of a project, compiled: what an event meets between decode and its row.
 
 Permissions of the key, naming, consent, transformations before the contract, the
 contract, transformations after it; in this order, for every way in.

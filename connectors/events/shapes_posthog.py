@@ -65,7 +65,7 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
     """Return the call that one PostHog event stands for.
 
     Never raises: what is missing or of the wrong type is missing or wrong in the call,
-    for admission to judge. `event` is not changed.
+    for admission to decide. `event` is not changed.
     """
     given = event.get("properties")
     name = event.get("event")

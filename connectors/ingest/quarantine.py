@@ -1,4 +1,4 @@
-"""What the door kept aside: finding it, and sending it through the rules of now."""
+"""Quarantined and rejected items: listing them, and replaying them by the present rules."""
 
 import time
 from collections import Counter

@@ -69,7 +69,7 @@ Token = Any
 
 
 class Record(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """One request's items and what the door decided about them; a line."""
+    """One request's items and what admission decided about them; a line."""
 
     source: str
     scope: str

@@ -189,7 +189,7 @@
             from " ~ ref('int_events') ~ "
             where load_seq > " ~ since ~ " and type = 'track'
         ),
-        judged as (
+        decided as (
             select
                 wanted.event,
                 wanted.table_name,
@@ -214,7 +214,7 @@
             left join (select distinct table_name from replaced_rows) as replaced
                 on wanted.table_name = replaced.table_name
         )
-        select * from judged where action is not null
+        select * from decided where action is not null
     ") %}
 {% endmacro %}
 

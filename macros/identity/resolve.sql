@@ -338,7 +338,7 @@
 
 {#-
     The links of components over a limit, one by one in their order. These components are
-    few and what they become is small, so the links are fetched and judged here: as rounds
+    few and what they become is small, so the links are fetched and decided here: as rounds
     of SQL a chain of n links took n rounds (this model on 1,600 links: 206 s, now 0.6 s;
     2 cores, 2026-11-21).
 -#}

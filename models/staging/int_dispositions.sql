@@ -59,7 +59,7 @@ ranked as (
 
 ),
 
-judged as (
+decided as (
 
     select
         * exclude (place, accepted_content_hash),
@@ -88,6 +88,6 @@ decided_at_the_door as (
 
 )
 
-select * from judged
+select * from decided
 union all by name
 select * from decided_at_the_door

@@ -8,10 +8,10 @@ from connectors.errors import ConfigError
 from orchestration.expectations import Expectation, Suite, validate
 from orchestration.pipeline.run import ChecksFailed, Run
 
-__all__ = ["expectation_checks", "judged_assets"]
+__all__ = ["checked_assets", "expectation_checks"]
 
 
-def judged_assets(suites: Mapping[str, Suite]) -> list[dg.AssetKey]:
+def checked_assets(suites: Mapping[str, Suite]) -> list[dg.AssetKey]:
     """The tables suites look at; pushes and snapshot come after them."""
     return sorted({_asset(suite) for suite in suites.values()})
 

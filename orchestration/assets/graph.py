@@ -7,7 +7,7 @@ import dagster as dg
 import msgspec
 
 from connectors.errors import ConfigError
-from orchestration.assets.checks import expectation_checks, judged_assets
+from orchestration.assets.checks import checked_assets, expectation_checks
 from orchestration.assets.dbt_assets import model_assets
 from orchestration.assets.landing import landing_assets
 from orchestration.assets.schedules import refreshes
@@ -40,8 +40,8 @@ def graph(
     suites = load_suites(project.defs / "checks")
     manifest = msgspec.json.decode(models.manifest_path().read_bytes())
     _compare(audiences, manifest)
-    judged = judged_assets(suites)
-    pushes = push_assets(audiences, destinations, judged)
+    checked = checked_assets(suites)
+    pushes = push_assets(audiences, destinations, checked)
     after = [key for push in pushes for key in push.keys]
     jobs, schedules, sensors = refreshes(project.home, audiences)
     return dg.Definitions(
@@ -49,7 +49,7 @@ def graph(
             *landing_assets(),
             model_assets(project, manifest),
             *pushes,
-            snapshot_asset([SYNC_DELTA, *judged, *after]),
+            snapshot_asset([SYNC_DELTA, *checked, *after]),
         ],
         asset_checks=[expectation_checks(suites)] if suites else [],
         jobs=jobs,

@@ -20,14 +20,14 @@ Event = dg.MaterializeResult[None] | dg.AssetCheckResult
 def push_assets(
     audiences: Mapping[str, Audience],
     destinations: Mapping[str, Settings],
-    judged: Iterable[dg.AssetKey],
+    checked: Iterable[dg.AssetKey],
 ) -> list[dg.AssetsDefinition]:
-    """Keyed destination/audience; `judged` are tables whose checks may stop them.
+    """Keyed destination/audience; `checked` are tables whose checks may stop them.
 
     Each destination also has an asset that empties the lists of audiences which are no
     longer synced there.
     """
-    after = [SYNC_DELTA, *judged]
+    after = [SYNC_DELTA, *checked]
     return [
         _push(name, settings, audience, after)
         for name, settings in destinations.items()

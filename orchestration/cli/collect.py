@@ -84,7 +84,7 @@ def tail(
         bool, typer.Option("--json", help="Print one JSON object a line.")
     ] = False,
 ) -> None:
-    """Watch events as they are judged; Ctrl-C ends it and says how many there were."""
+    """Watch events arrive, with their dispositions; Ctrl-C ends it and says how many there were."""
     import httpx
 
     key = os.environ.get(key_env)

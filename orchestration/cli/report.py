@@ -114,7 +114,7 @@ def print_demo(done: DemoResult) -> None:
 
 
 def _landed(done: Imported) -> Table:
-    table = _table("Landed", "door disposition", "items")
+    table = _table("Landed", "disposition", "items")
     for disposition, count in sorted(done.dispositions.items()):
         table.add_row(disposition, f"{count:,}")
     table.add_row("received", f"{done.received:,}", style="bold")

@@ -1,4 +1,4 @@
-"""What is expected of the warehouse's tables, judged by Great Expectations."""
+"""What is expected of the warehouse's tables, checked by Great Expectations."""
 
 from orchestration.expectations.suites import (
     Expectation,

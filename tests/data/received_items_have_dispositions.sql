@@ -1,4 +1,4 @@
--- A source and hour in which the door counted other items than it disposed of.
+-- A source and hour in which admission counted other items than it disposed of.
 {{ config(meta={'dagster': {'ref': {'name': 'raw_received_counts'}}}) }}
 
 with

@@ -225,7 +225,7 @@ def test_what_was_quarantined_is_replayed_by_the_rules_of_now(site: Site) -> Non
     assert site.loomline("quarantine", "list")["count"] == 1
     (event,) = landed(site.home, "events")
     assert (event["message_id"], event["path"]) == ("bad", "replay")
-    # The client's clock is judged by when it was first heard.
+    # The client's clock is corrected by its first arrival.
     assert event["timestamp"] == first["received_at"]
     replays = [row for row in landed(site.home, "dispositions") if row["replay_of"]]
     assert [row["replay_of"] for row in replays].count("bad") == 2

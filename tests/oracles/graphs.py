@@ -30,7 +30,7 @@ def random_events(
 
     No event carries two values of one kind. Some message ids and many instants repeat.
     With `importable`, message ids are unique, as within one source, and every event
-    has a user_id, anonymous_id or distinct_id, which the door may ask for.
+    has a user_id, anonymous_id or distinct_id, which admission may ask for.
     """
     rng = Random(seed)
     carried = _Scenarios(rng).draw(size)

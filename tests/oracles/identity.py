@@ -44,7 +44,7 @@ Rule = Literal["hub", "max_per_profile", "never_link", "later_link"]
 
 @dataclass(frozen=True, slots=True)
 class OracleEvent:
-    """What identity reads of one event; values are as normalised at the door."""
+    """What identity reads of one event; values are as normalised at admission."""
 
     message_id: str
     received_at: datetime

@@ -1,4 +1,4 @@
-"""A project of nothing but rules, and events to judge by them."""
+"""A project of nothing but rules, and events to admit by them."""
 
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,13 @@ def event(text: str | None = "Plan Changed", /, **fields: Any) -> Event:
     return Event(timestamp=0, received_at=0, **given)
 
 
-def judged(
+def decided(
     book: Rulebook, given: Event, policy: Policy = DEFAULT, **how: Any
 ) -> NotAdmitted | None:
     """What `decide` says, having made sure that `concerns` did not rule it out."""
     before = (given.event, given.properties, given.violations, given.contract_version)
     concern = book.concerns(policy, given.source, given.type, given.event_text)
-    verdict = book.decide(given, policy, **how)
+    outcome = book.decide(given, policy, **how)
     after = (given.event, given.properties, given.violations, given.contract_version)
-    assert concern or (verdict is None and before == after)
-    return verdict
+    assert concern or (outcome is None and before == after)
+    return outcome

@@ -1,4 +1,4 @@
-"""The door: every item of every shape gets exactly one disposition."""
+"""Admission: every item of every shape gets exactly one disposition."""
 
 import json
 import random
@@ -34,11 +34,11 @@ TRACK = {"type": "track", "event": "Order Completed", "userId": "u", "messageId"
 MAX_EVENT_BYTES = int(Policy().max_event_bytes * ENVELOPE)
 
 
-class Judging:
+class OneRule:
     """Rules that do what a function does, to every event."""
 
-    def __init__(self, judge: Callable[[Event], NotAdmitted | None]) -> None:
-        self._decide = judge
+    def __init__(self, rule: Callable[[Event], NotAdmitted | None]) -> None:
+        self._decide = rule
 
     def concerns(self, *about: Any) -> int:
         return 1
@@ -631,7 +631,7 @@ def test_a_verdict_ends_the_way(
     consent = {"consent": {"categoryPreferences": {"analytics": False}}}
     out = admitted(
         {**TRACK, "context": consent},
-        rules=Judging(lambda event: NotAdmitted(disposition, "because")),
+        rules=OneRule(lambda event: NotAdmitted(disposition, "because")),
     )
     (row,) = out.dispositions
     assert (row.disposition, row.reason, row.message_id) == (
@@ -652,7 +652,7 @@ def test_what_the_rules_change_is_stored_and_the_hashes_stay() -> None:
 
     call = {**TRACK, "properties": {"a": 1}, "context": {"ip": "203.0.113.1"}}
     before = one(call)
-    (after,) = rows(admitted(call, rules=Judging(rename)))
+    (after,) = rows(admitted(call, rules=OneRule(rename)))
     assert json.loads(after["properties"]) == {"a": 1, "added": 1}
     assert (after["event"], after["context"]) == ("renamed", None)
     for name in ("content_hash", "row_hash", "message_id", "traits"):
@@ -666,7 +666,7 @@ def test_identifiers_are_those_of_what_is_stored() -> None:
 
     call = {"type": "identify", "userId": "u", "messageId": "m"}
     (row,) = rows(
-        admitted({**call, "traits": {"email": "a@b.example"}}, rules=Judging(hide))
+        admitted({**call, "traits": {"email": "a@b.example"}}, rules=OneRule(hide))
     )
     assert {(i.kind, i.value) for i in row["identifiers"]} == {
         ("user_id", "u"),
@@ -678,7 +678,7 @@ def test_an_event_that_loses_its_last_identifier_is_refused() -> None:
     def hide(event: Event) -> None:
         event.user_id = None
 
-    out = admitted(TRACK, rules=Judging(hide))
+    out = admitted(TRACK, rules=OneRule(hide))
     assert [(r.disposition, r.reason) for r in out.dispositions] == [
         ("rejected", "missing_identity")
     ]
@@ -690,14 +690,14 @@ def test_a_quarantined_event_is_kept_as_it_came() -> None:
         return NotAdmitted("quarantined", "contract")
 
     call = {**TRACK, "properties": {"a": 1}}
-    (row,) = admitted(call, rules=Judging(refuse)).dispositions
+    (row,) = admitted(call, rules=OneRule(refuse)).dispositions
     assert json.loads(row.payload or "")["properties"] == {"a": 1}
 
 
 # Two halves
 
 
-@pytest.mark.parametrize("rules", [None, Judging(lambda event: None)])
+@pytest.mark.parametrize("rules", [None, OneRule(lambda event: None)])
 def test_what_was_judged_is_kept_the_same_in_another_process(
     rules: Rules | None,
 ) -> None:
@@ -709,17 +709,17 @@ def test_what_was_judged_is_kept_the_same_in_another_process(
         {"type": "identify", "traits": {"email": "A@b.example"}, "messageId": 5},
         "no event",
     ]
-    door, later = Admission(RULES, rules), Admission(RULES)
-    judged = [door.decide(item, LIVE) for item in given]
+    admission, later = Admission(RULES, rules), Admission(RULES)
+    decided = [admission.decide(item, LIVE) for item in given]
     sent = msgspec.json.decode(
-        msgspec.json.encode(judged), type=list[AdmissionDecision | None]
+        msgspec.json.encode(decided), type=list[AdmissionDecision | None]
     )
     out = Admitted()
     for item, decision in zip(given, sent, strict=True):
         later.build_rows(item, decision, LIVE, out)
     whole = Admitted()
-    for item, decision in zip(given, judged, strict=True):
-        door.build_rows(item, decision, LIVE, whole)
+    for item, decision in zip(given, decided, strict=True):
+        admission.build_rows(item, decision, LIVE, whole)
     assert out == whole
     assert out.received.total() == len(out.dispositions) == len(given)
     assert Counter(row.disposition for row in out.dispositions) == {

@@ -6,7 +6,7 @@ import pytest
 
 from connectors.events.consent import denied, stated
 from connectors.events.policy import NoConsent, Policy
-from tests.unit.rule_files import Rules, event, judged, rules
+from tests.unit.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 
@@ -112,12 +112,12 @@ def test_the_reason_names_what_is_denied(rules: Rules) -> None:
     book = rules.load()
     given = event("Order Completed", context=segment(analytics=False))
     said = ("consent_filtered", "consent: analytics, advertising")
-    assert judged(book, given) == said
-    assert judged(book, event("Order Completed"), ASSUME_FALSE) == said
-    assert judged(book, event("Order Completed"), gpc=True) == (
+    assert decided(book, given) == said
+    assert decided(book, event("Order Completed"), ASSUME_FALSE) == said
+    assert decided(book, event("Order Completed"), gpc=True) == (
         *("consent_filtered", "consent: advertising"),
     )
-    assert judged(book, event("Order Completed")) is None
+    assert decided(book, event("Order Completed")) is None
 
 
 def test_nothing_is_asked_of_an_event_without_a_contract(rules: Rules) -> None:
@@ -125,16 +125,16 @@ def test_nothing_is_asked_of_an_event_without_a_contract(rules: Rules) -> None:
     book = rules.load()
     for policy in (Policy(), ASSUME_FALSE):
         given = event("Other", context=segment(analytics=False))
-        assert judged(book, given, policy, gpc=True) is None
+        assert decided(book, given, policy, gpc=True) is None
 
 
 @pytest.mark.parametrize("kind", ["track", "identify", "page"])
 def test_a_key_may_ask_every_event_for_a_statement(rules: Rules, kind: str) -> None:
     book = rules.load()
-    assert judged(book, event("Other", type=kind), REQUIRE) == MISSING
-    assert judged(book, event("Other", type=kind), REQUIRE, gpc=True) == MISSING
+    assert decided(book, event("Other", type=kind), REQUIRE) == MISSING
+    assert decided(book, event("Other", type=kind), REQUIRE, gpc=True) == MISSING
     stating = event("Other", type=kind, context=segment())
-    assert judged(book, stating, REQUIRE) is None
+    assert decided(book, stating, REQUIRE) is None
 
 
 def test_the_event_that_tells_of_a_choice_is_always_kept(rules: Rules) -> None:
@@ -142,9 +142,9 @@ def test_the_event_that_tells_of_a_choice_is_always_kept(rules: Rules) -> None:
     book = rules.load()
     for policy in (Policy(), ASSUME_FALSE, REQUIRE):
         given = event("Segment Consent Preference Updated", context=segment())
-        assert judged(book, given, policy, gpc=True) is None
+        assert decided(book, given, policy, gpc=True) is None
         silent = event("Segment Consent Preference Updated")
-        assert judged(book, silent, policy, gpc=True) is None
+        assert decided(book, silent, policy, gpc=True) is None
 
 
 CHOICE = "segment_consent_preference_updated"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connectors.events.policy import Policy
-from tests.unit.rule_files import Rules, event, judged, rules
+from tests.unit.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 
@@ -43,7 +43,7 @@ def schema(text: str, on_violation: str = "quarantine") -> str:
 def test_an_event_that_keeps_its_contract_passes_with_the_version(rules: Rules) -> None:
     rules.contract(plan())
     given = event(properties={"plan_type": "growth", "seats": 3})
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert (given.contract_version, given.violations) == (2, [])
 
 
@@ -52,7 +52,7 @@ def test_a_contract_is_found_whatever_way_the_name_is_written(
     rules: Rules, sent: str
 ) -> None:
     rules.contract(plan())
-    assert judged(rules.load(), event(sent, properties=BAD)) is not None
+    assert decided(rules.load(), event(sent, properties=BAD)) is not None
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_the_reason_names_properties_and_keywords_and_no_values(
     rules: Rules, on_violation: str, disposition: str
 ) -> None:
     rules.contract(plan(on_violation))
-    verdict = judged(rules.load(), event(properties={"plan_type": "jane", "seats": 0}))
-    assert verdict == (
+    outcome = decided(rules.load(), event(properties={"plan_type": "jane", "seats": 0}))
+    assert outcome == (
         disposition,
         "contract plan_changed v2: plan_type: enum; seats: minimum",
     )
@@ -73,7 +73,7 @@ def test_the_reason_names_properties_and_keywords_and_no_values(
 def test_a_flagged_event_passes_as_it_is(rules: Rules) -> None:
     rules.contract(plan("flag"))
     given = event(properties=BAD)
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert given.properties is BAD
     assert given.violations == ["contract plan_changed v2: seats: minimum"]
 
@@ -81,7 +81,7 @@ def test_a_flagged_event_passes_as_it_is(rules: Rules) -> None:
 def test_offending_properties_are_dropped_and_listed(rules: Rules) -> None:
     rules.contract(plan("drop_property"))
     given, before = event(properties=BAD), copy.deepcopy(BAD)
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert given.properties == {"plan_type": "growth", "coupon": "jane@example.com"}
     assert given.violations == ["contract plan_changed v2: seats: minimum (dropped)"]
     assert before == BAD  # what came in is never changed itself
@@ -90,7 +90,7 @@ def test_offending_properties_are_dropped_and_listed(rules: Rules) -> None:
 def test_a_missing_property_cannot_be_dropped_and_is_flagged(rules: Rules) -> None:
     rules.contract(plan("drop_property"))
     given = event(properties={"seats": 2})
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert given.properties == {"seats": 2}
     assert given.violations == ["contract plan_changed v2: plan_type: required"]
 
@@ -100,7 +100,7 @@ def test_a_whole_property_is_dropped_for_what_is_wrong_inside(rules: Rules) -> N
         schema("{properties: {cart: {items: {required: [sku]}}}}", "drop_property")
     )
     given = event(properties={"cart": [{"sku": 1}, {}, {}], "ok": 1})
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert given.properties == {"ok": 1}
     assert given.violations == [
         "contract plan_changed v1: cart[].sku: required (dropped)"
@@ -111,15 +111,15 @@ def test_properties_that_no_contract_names_are_dropped(rules: Rules) -> None:
     text = "{properties: {a: {}}, additionalProperties: false}"
     rules.contract(schema(text, "drop_property"))
     given = event(properties={"a": 1, "b": 2, "c": 3})
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert given.properties == {"a": 1}
 
 
 @pytest.mark.parametrize("properties", [None, {}])
 def test_missing_properties_are_judged_as_none(rules: Rules, properties: Any) -> None:
     rules.contract(plan())
-    verdict = judged(rules.load(), event(properties=properties))
-    assert verdict and verdict.reason == (
+    outcome = decided(rules.load(), event(properties=properties))
+    assert outcome and outcome.reason == (
         "contract plan_changed v2: plan_type: required"
     )
 
@@ -130,22 +130,22 @@ def test_properties_that_are_no_object_break_a_contract(
 ) -> None:
     rules.contract(plan(on_violation))
     given = event(properties=["plan_type"])
-    verdict = judged(rules.load(), given)
-    said = verdict.reason if verdict else given.violations[0]
+    outcome = decided(rules.load(), given)
+    said = outcome.reason if outcome else given.violations[0]
     assert said == "contract plan_changed v2: properties: type"
 
 
 def test_a_format_is_asserted(rules: Rules) -> None:
     rules.contract(schema("{properties: {at: {format: date-time}}}"))
     book = rules.load()
-    assert judged(book, event(properties={"at": "2026-01-01T00:00:00Z"})) is None
-    assert judged(book, event(properties={"at": "yesterday"})) is not None
+    assert decided(book, event(properties={"at": "2026-01-01T00:00:00Z"})) is None
+    assert decided(book, event(properties={"at": "yesterday"})) is not None
 
 
 def test_a_calls_own_type_has_no_contract(rules: Rules) -> None:
     rules.contract(plan())
     given = event(type="page", properties=BAD)
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert given.contract_version is None
 
 
@@ -160,18 +160,18 @@ def test_an_event_that_breaks_its_contract_everywhere_costs_little(
     given = event(properties={f"property_{n}": "x" for n in range(40_000)})
     book = rules.load()
     started = time.process_time()
-    verdict = judged(book, given)
+    outcome = decided(book, given)
     assert time.process_time() - started < 2
-    said = [verdict.reason] if verdict else given.violations
+    said = [outcome.reason] if outcome else given.violations
     assert 0 < len("".join(said)) < 10_000
     if on_violation == "drop_property":  # never stored as if it had been mended
-        assert verdict is not None and verdict.disposition == "quarantined"
+        assert outcome is not None and outcome.disposition == "quarantined"
 
 
 def test_a_very_long_name_of_a_property_is_cut_in_the_reason(rules: Rules) -> None:
     rules.contract(schema("{additionalProperties: {type: integer}}"))
-    verdict = judged(rules.load(), event(properties={"x" * 5000: "y"}))
-    assert verdict is not None and len(verdict.reason) < 300
+    outcome = decided(rules.load(), event(properties={"x" * 5000: "y"}))
+    assert outcome is not None and len(outcome.reason) < 300
 
 
 # Versions
@@ -203,7 +203,7 @@ def test_an_event_may_ask_for_a_version_and_else_gets_the_highest(
         properties={"plan": "free", "plan_type": "free"},
         context={"protocols": {"event_version": asked}},
     )
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert (given.contract_version, given.violations) == (version, violations)
 
 
@@ -213,15 +213,15 @@ def test_the_version_decides_which_contract_is_kept(rules: Rules) -> None:
     given = event(
         properties={"plan_type": "free"}, context={"protocols": {"event_version": 1}}
     )
-    verdict = judged(rules.load(), given)
-    assert verdict and verdict.reason == "contract plan_changed v1: plan: required"
+    outcome = decided(rules.load(), given)
+    assert outcome and outcome.reason == "contract plan_changed v1: plan: required"
 
 
 # Events without a contract
 
 
 @pytest.mark.parametrize(
-    ("policy", "verdict", "violations"),
+    ("policy", "outcome", "violations"),
     [
         (Policy(), None, []),
         (Policy(unknown_events="flag"), None, ["no_contract"]),
@@ -230,18 +230,18 @@ def test_the_version_decides_which_contract_is_kept(rules: Rules) -> None:
 )
 @pytest.mark.parametrize("text", ["Other", None])
 def test_the_key_says_what_becomes_of_events_without_a_contract(
-    rules: Rules, policy: Policy, verdict: Any, violations: list[str], text: str | None
+    rules: Rules, policy: Policy, outcome: Any, violations: list[str], text: str | None
 ) -> None:
     rules.contract(plan())
     given = event(text)
-    assert judged(rules.load(), given, policy) == verdict
+    assert decided(rules.load(), given, policy) == outcome
     assert given.violations == violations
 
 
 @pytest.mark.parametrize("kind", ["identify", "page", "screen", "group", "alias"])
 def test_only_track_events_can_lack_a_contract(rules: Rules, kind: str) -> None:
     policy = Policy(unknown_events="quarantine")
-    assert judged(rules.load(), event(type=kind), policy) is None
+    assert decided(rules.load(), event(type=kind), policy) is None
 
 
 # Files
@@ -349,7 +349,7 @@ def test_two_contracts_for_one_version_are_a_fault(rules: Rules) -> None:
 def test_dates_in_a_contract_are_text_as_they_are_in_json(rules: Rules) -> None:
     rules.contract(schema("{properties: {day: {const: 2026-01-01}}}"))
     book = rules.load()
-    assert judged(book, event(properties={"day": "2026-01-01"})) is None
+    assert decided(book, event(properties={"day": "2026-01-01"})) is None
     json.dumps(book.contracts[0].schema)
 
 

@@ -187,7 +187,7 @@ def live(policy: Policy = ASKING, *, gpc: bool = False) -> Origin:
 def taken(
     item: dict[str, Any], origin: Origin | None = None, book: Rulebook | None = None
 ) -> Admitted:
-    """Judged at the door, and landed by another process."""
+    """Decided at admission, and landed by another process."""
     origin = origin or live()
     out = Admitted()
     item = {"messageId": "m", **item}

@@ -15,7 +15,7 @@ import pytest
 
 from connectors.events import lookups
 from connectors.events.lookups import Unanswered, Url
-from tests.unit.rule_files import Rules, event, judged, rules
+from tests.unit.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 
@@ -47,7 +47,7 @@ def test_what_a_table_knows_is_set(
     rules.table(COUNTRIES)
     rules.transformation(TABLE)
     given = event(properties=properties)
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert (given.properties, given.context, given.violations) == (after, context, [])
 
 
@@ -60,7 +60,7 @@ def test_the_fallback_is_set_when_nothing_is_known(
         TABLE.replace("take", "fallback: {properties.region: none}, take")
     )
     given = event(properties=properties)
-    judged(rules.load(), given)
+    decided(rules.load(), given)
     assert given.properties == {**properties, "region": "none"}
 
 
@@ -71,7 +71,7 @@ def test_another_column_may_be_the_key(rules: Rules) -> None:
         " take: {country: properties.c}}]"
     )
     given = event(properties={"r": "Europe"})
-    judged(rules.load(), given)
+    decided(rules.load(), given)
     assert given.properties == {"r": "Europe", "c": "DE"}
 
 
@@ -83,7 +83,7 @@ def test_a_parquet_file_is_a_table_too(rules: Rules) -> None:
         " take: {vip: traits.vip, score: traits.score}}]"
     )
     given = event(user_id="1")
-    judged(rules.load(), given)
+    decided(rules.load(), given)
     assert given.traits == {"vip": True, "score": 1.5}
 
 
@@ -183,7 +183,7 @@ def test_an_answer_is_taken_and_kept(rules: Rules, service: Service) -> None:
     book = rules.load(GEO_TOKEN="secret")
     for _ in range(3):
         given = event(user_id="a&b ?ä#")
-        assert judged(book, given) is None
+        assert decided(book, given) is None
         assert given.traits == {"region": "Europe", "city": "Bonn"}
         assert given.violations == []
     assert service.asked == ["/geo/a%26b%20%3F%C3%A4%23"]
@@ -218,7 +218,7 @@ def test_a_key_cannot_climb_out_of_the_path_it_is_put_into(
         "040_geo.yml",
     )
     given = event(user_id=key)
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert given.traits == {"region": "unknown"}
     assert given.violations == ["lookup_key_refused: 040_geo"]
     assert service.asked == []
@@ -261,7 +261,7 @@ def test_a_failure_is_listed_and_the_fallback_set(
     book = rules.load()
     for _ in range(2):
         given = event(user_id="u")
-        assert judged(book, given) is None
+        assert decided(book, given) is None
         assert given.traits == {"region": "unknown"}
         assert given.violations == ["lookup_failed: 040_geo"]
     assert service.asked == ["/geo/u"]

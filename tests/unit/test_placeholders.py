@@ -1,4 +1,4 @@
-"""Values that stand for no identifier, as the models and the door read them."""
+"""Values that stand for no identifier, as the models and admission read them."""
 
 from pathlib import Path
 

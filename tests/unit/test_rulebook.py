@@ -13,7 +13,7 @@ from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Concern, Rulebook
-from tests.unit.rule_files import Rules, event, judged, rules
+from tests.unit.rule_files import Rules, decided, event, rules
 from tests.unit.test_sdk_wire import RECORDED, body, scenarios
 
 __all__ = ["rules"]
@@ -51,8 +51,8 @@ SDKS = Origin("web", "web", "http", "s", 1_795_255_200_000_000, keeps_received_a
 def test_a_key_may_send_what_it_is_allowed_to(
     policy: Policy, kind: str, text: str | None, reason: str | None
 ) -> None:
-    verdict = judged(RULES, event(text, type=kind), policy)
-    assert verdict == (("rejected", reason) if reason else None)
+    outcome = decided(RULES, event(text, type=kind), policy)
+    assert outcome == (("rejected", reason) if reason else None)
 
 
 # Names
@@ -78,7 +78,7 @@ def test_one_event_has_one_name_and_a_key_lists_how_it_should_have_been_sent(
     convention: Any, sent: str | None, name: str | None, is_flagged: bool
 ) -> None:
     given = event(sent)
-    assert judged(RULES, given, Policy(convention=convention)) is None
+    assert decided(RULES, given, Policy(convention=convention)) is None
     assert (given.event, given.event_text) == (name, sent)
     assert given.violations == [f"event_name_not_{convention}"] * is_flagged
 
@@ -101,27 +101,27 @@ def test_a_key_may_refuse_names_that_are_written_otherwise(
     convention: Any, sent: str | None, is_kept: bool
 ) -> None:
     policy = Policy(naming="reject", convention=convention)
-    verdict = judged(RULES, event(sent), policy)
-    assert verdict == (
+    outcome = decided(RULES, event(sent), policy)
+    assert outcome == (
         None if is_kept else ("rejected", f"event_name_not_{convention}")
     )
 
 
 def test_a_name_that_is_no_object_and_action_is_listed_or_refused() -> None:
     given = event("Signup")
-    assert judged(RULES, given, Policy(object_action=True)) is None
+    assert decided(RULES, given, Policy(object_action=True)) is None
     assert given.violations == ["event_name_not_object_action"]
     given, both = event("Signup"), Policy(object_action=True, convention="camelCase")
-    assert judged(RULES, given, both) is None
+    assert decided(RULES, given, both) is None
     assert given.violations == [
         "event_name_not_camelCase",
         "event_name_not_object_action",
     ]
     policy = Policy(object_action=True, naming="reject")
-    verdict = judged(RULES, event("signup"), policy)
-    assert verdict == ("rejected", "event_name_not_object_action")
+    outcome = decided(RULES, event("signup"), policy)
+    assert outcome == ("rejected", "event_name_not_object_action")
     for name in ("order_completed", "$identify"):
-        assert judged(RULES, event(name), policy) is None
+        assert decided(RULES, event(name), policy) is None
 
 
 @pytest.mark.parametrize("convention", ["camelCase", "TitleCase"])
@@ -134,7 +134,7 @@ def test_rules_match_snake_case_whatever_the_convention(
         "do: [set: {properties.plan_type: free}, drop_if: {event: planChanged}]"
     )
     given = event("Plan Changed")
-    assert judged(rules.load(), given, Policy(convention=convention)) is None
+    assert decided(rules.load(), given, Policy(convention=convention)) is None
     assert given.contract_version == 1
     assert given.event == "plan_changed"
 
@@ -152,23 +152,23 @@ def test_every_rule_stands_where_it_should(rules: Rules) -> None:
     book = rules.load()
     policy = Policy(types=frozenset(), naming="reject")
     first = event(context=NO_CONSENT, properties={"before_contract": True})
-    assert judged(book, first, policy) == ("rejected", "type_not_allowed")
-    assert judged(book, first, Policy(naming="reject")) == (
+    assert decided(book, first, policy) == ("rejected", "type_not_allowed")
+    assert decided(book, first, Policy(naming="reject")) == (
         *("rejected", "event_name_not_snake_case"),
     )
-    assert judged(book, first) == ("consent_filtered", "consent: analytics")
+    assert decided(book, first) == ("consent_filtered", "consent: analytics")
     dropping = {"before_contract": True, "after_contract": True}
-    assert judged(book, event(properties=dropping)) == (
+    assert decided(book, event(properties=dropping)) == (
         *("dropped", "transformation 010_before_contract"),
     )
     late = event(properties={"after_contract": True})
-    verdict = judged(book, late)
-    assert verdict and verdict.disposition == "quarantined"
+    outcome = decided(book, late)
+    assert outcome and outcome.disposition == "quarantined"
     late = event(properties={"after_contract": True, "plan_type": 1})
-    assert judged(book, late) == ("dropped", "transformation 010_after_contract")
+    assert decided(book, late) == ("dropped", "transformation 010_after_contract")
 
 
-# What the door need not ask about
+# What admission need not ask about
 
 
 def test_nothing_concerns_a_project_without_rules() -> None:
@@ -217,8 +217,8 @@ def test_what_concerns_an_event_is_known_by_its_name(
 def test_two_keys_of_one_source_have_their_own_rules() -> None:
     strict = Policy(unknown_events="quarantine")
     for _ in range(2):
-        assert judged(RULES, event("a")) is None
-        assert judged(RULES, event("a"), strict) == ("quarantined", "no_contract")
+        assert decided(RULES, event("a")) is None
+        assert decided(RULES, event("a"), strict) == ("quarantined", "no_contract")
 
 
 def test_keys_that_come_and_go_never_get_each_others_rules() -> None:
@@ -238,8 +238,8 @@ def test_a_flood_of_names_is_not_remembered_for_ever() -> None:
         book.concerns(policy, "web", "track", f"name_{number}")
     book.concerns(policy, "web", "track", "x" * 1_000_000)
     assert len(book._kinds) <= 10_000 and len(book._courses) <= 10_000
-    assert judged(book, event("good"), policy) is None
-    assert judged(book, event("bad"), policy) is not None
+    assert decided(book, event("good"), policy) is None
+    assert decided(book, event("bad"), policy) is not None
 
 
 @pytest.mark.parametrize("hostile", [["a"], {"a": 1}, 7, True, "", "  ", "\0", None])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.events.canonical import Event
 from connectors.events.operations import Place, cast
-from tests.unit.rule_files import Rules, event, judged, rules
+from tests.unit.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 
@@ -22,7 +22,7 @@ def after(rules: Rules, do: str, given: Event) -> Event:
     rules.transformation(f"do:\n  - {do}\n")
     came_with = (given.properties, given.traits, given.context, given.violations)
     before = copy.deepcopy(came_with)
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert came_with == before
     return given
 
@@ -219,15 +219,15 @@ def test_events_are_dropped_when_all_is_as_asked(
     rules: Rules, condition: str, properties: Any, is_dropped: bool
 ) -> None:
     rules.transformation(f"do: [drop_if: {{{condition}}}]", "010_internal.yml")
-    verdict = judged(rules.load(), event(properties=properties))
+    outcome = decided(rules.load(), event(properties=properties))
     said = ("dropped", "transformation 010_internal")
-    assert verdict == (said if is_dropped else None)
+    assert outcome == (said if is_dropped else None)
 
 
 def test_nothing_is_done_to_a_dropped_event(rules: Rules) -> None:
     rules.transformation("do: [drop_if: {user_id: null}, set: {properties.a: 1}]")
     given = event()
-    assert judged(rules.load(), given) is not None and given.properties is None
+    assert decided(rules.load(), given) is not None and given.properties is None
 
 
 # Which events, in which order
@@ -255,7 +255,7 @@ def test_a_transformation_alters_the_events_it_matches(
 ) -> None:
     rules.transformation(f"{match}\ndo: [set: {{properties.a: 1}}]")
     given = event("planChanged")
-    judged(rules.load(), given)
+    decided(rules.load(), given)
     assert (given.properties is not None) is is_matched
 
 
@@ -263,7 +263,7 @@ def test_they_are_applied_in_the_order_of_their_names(rules: Rules) -> None:
     for name, value in (("020_b.yml", 2), ("030_c.yml", 3), ("010_a.yml", 1)):
         rules.transformation(f"do: [set: {{properties.last: {value}}}]", name)
     given, applied = event(), list[str]()
-    judged(rules.load(), given, applied=applied)
+    decided(rules.load(), given, applied=applied)
     assert given.properties == {"last": 3}
     assert applied == ["010_a", "020_b", "030_c"]
 
@@ -273,7 +273,7 @@ def test_only_those_that_altered_the_event_are_told(rules: Rules) -> None:
     rules.transformation("do: [remove: [properties.b]]", "020_b.yml")
     rules.transformation("do: [drop_if: {properties.a: 1}]", "030_c.yml")
     applied: list[str] = []
-    judged(rules.load(), event(properties={"b": 1}), applied=applied)
+    decided(rules.load(), event(properties={"b": 1}), applied=applied)
     assert applied == ["020_b"]
 
 
@@ -285,14 +285,14 @@ def test_what_is_mended_before_the_contract_keeps_it(rules: Rules) -> None:
     rules.contract(CONTRACT)
     rules.transformation(f"phase: before_contract\n{RENAME}")
     given = event(properties={"plan": "free"})
-    assert judged(rules.load(), given) is None and given.contract_version == 1
+    assert decided(rules.load(), given) is None and given.contract_version == 1
 
 
 def test_the_contract_comes_first_where_nothing_is_said(rules: Rules) -> None:
     rules.contract(CONTRACT)
     rules.transformation(RENAME)
     given = event(properties={"plan": "free"})
-    assert judged(rules.load(), given) is not None
+    assert decided(rules.load(), given) is not None
     assert given.properties == {"plan": "free"}
 
 
@@ -309,18 +309,18 @@ def test_a_renamed_event_is_judged_by_the_contract_of_its_new_name(
     )
     book = rules.load()
     given = event("Old", properties={"plan_type": 1})
-    assert judged(book, given) is None
+    assert decided(book, given) is None
     assert (given.event, given.event_text) == ("plan_changed", "Old")
     assert given.contract_version == 1
-    verdict = judged(book, event("Old"))
-    assert verdict and verdict.disposition == "quarantined"
+    outcome = decided(book, event("Old"))
+    assert outcome and outcome.disposition == "quarantined"
 
 
 def test_a_new_name_without_contract_has_no_version(rules: Rules) -> None:
     rules.contract(CONTRACT)
     rules.transformation("match: {event: plan_changed}\ndo: [set: {event: new}]")
     given = event(properties={"plan_type": 1})
-    assert judged(rules.load(), given) is None
+    assert decided(rules.load(), given) is None
     assert (given.event, given.contract_version) == ("new", None)
 
 
@@ -333,7 +333,7 @@ def test_a_renamed_event_needs_the_consent_its_new_name_needs(
         f"match: {{event: old}}\nphase: {phase}\ndo: [set: {{event: new}}]"
     )
     given = event("old", context={"consent": {"categoryPreferences": {}}})
-    assert judged(rules.load(), given) == ("consent_filtered", "consent: analytics")
+    assert decided(rules.load(), given) == ("consent_filtered", "consent: analytics")
 
 
 def test_a_renamed_event_meets_later_transformations_under_its_new_name(
@@ -348,7 +348,7 @@ def test_a_renamed_event_meets_later_transformations_under_its_new_name(
             )
     rules.transformation("match: {event: old}\ndo: [set: {event: new}]", "020.yml")
     given = event("old")
-    judged(rules.load(), given)
+    decided(rules.load(), given)
     assert given.properties == {"old_10": 1, "new_30": 1}
 
 
@@ -365,7 +365,7 @@ CALL = "do: [call: {module: enrich, function: enrich}]"
 def enriched(rules: Rules, body: str, given: Event) -> Any:
     rules.transformation(f"def enrich(event):\n{body}\n", "enrich.py")
     rules.transformation(CALL, "050_enrich.yml")
-    return judged(rules.load(), given)
+    return decided(rules.load(), given)
 
 
 def test_a_function_alters_a_copy(rules: Rules) -> None:
@@ -391,8 +391,8 @@ def test_what_a_function_leaves_out_stays_as_it_was(rules: Rules) -> None:
 
 
 def test_a_function_drops_an_event_by_returning_none(rules: Rules) -> None:
-    verdict = enriched(rules, "    return None", event())
-    assert verdict == ("dropped", "transformation 050_enrich")
+    outcome = enriched(rules, "    return None", event())
+    assert outcome == ("dropped", "transformation 050_enrich")
 
 
 @pytest.mark.parametrize(
@@ -410,8 +410,8 @@ def test_a_function_that_fails_quarantines_that_event(
 ) -> None:
     given = event(properties={"card": "4242 4242"})
     with caplog.at_level(logging.WARNING):
-        verdict = enriched(rules, body, given)
-    assert verdict == ("quarantined", "transformation 050_enrich failed")
+        outcome = enriched(rules, body, given)
+    assert outcome == ("quarantined", "transformation 050_enrich failed")
     assert given.properties == {"card": "4242 4242"}
     assert "4242" not in caplog.text
 

@@ -1,6 +1,6 @@
 """What a collector accepted becomes rows of `staging`: each message once, all balanced.
 
-Segments are made by the real door, without a server.
+Segments are made by the real admission, without a server.
 """
 
 import json
@@ -37,7 +37,7 @@ class Collected:
         self.folder = segments_folder(home)
         self.folder.mkdir(exist_ok=True)
         rulebook = Rulebook.load(PROJECT)
-        self._door = RequestAdmission(
+        self._admission = RequestAdmission(
             Admission(IdentifierRules.load(PROJECT), rulebook), rulebook
         )
         self._count = 0
@@ -48,7 +48,7 @@ class Collected:
         lines = []
         for body in bodies:
             data = body if type(body) is bytes else json.dumps(body).encode()
-            taken = self._door.take(
+            taken = self._admission.take(
                 unpacked(decoded(data), None, "WK"),
                 key(name, scope),
                 "http",

@@ -1,4 +1,4 @@
-"""Serves operators: counters, health, and events as they are judged.
+"""Serves operators: counters, health, and live events.
 
 These routes have a port of their own and are not on the one that is published. Pages of
 other sites must not read them, and a key in an address ends up in logs: so there is no
@@ -115,7 +115,7 @@ class Admin:
         ]
 
     async def _stream(self, request: Request, send: Send) -> None:
-        """Server-sent events: what is judged from now on, as far as it is wanted."""
+        """Server-sent events: decisions from now on that match the filter."""
         found = presented(self._keys, in_headers(request, and_query=False))
         if found is None:
             self._metrics.add("loomline_unauthorized_total")

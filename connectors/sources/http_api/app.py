@@ -1,6 +1,6 @@
 """The collector as an ASGI application: finds the route of a request and answers.
 
-Every item of an authenticated request is counted in a record, judged, and on disk
+Every item of an authenticated request is counted in a record, decided, and on disk
 before the answer says so (`ingestion`). The application is one worker's; `server` runs
 it.
 """

@@ -1,6 +1,6 @@
-"""The live debugger: events as they are judged, to whoever watches.
+"""The live debugger: live events and their dispositions.
 
-Every worker sends what it judged to each watcher's socket in a folder they share, so it
+Every worker sends its decisions to each watcher's socket in a folder they share, so it
 does not matter which worker serves the watcher. Nobody watching costs nothing but a
 look at the folder twice a second; a watcher that does not keep up misses events, the
 collector never waits for it.
@@ -35,7 +35,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, omit_defaults=True):
-    """One judged item, as it is shown."""
+    """One decided item, as it is shown."""
 
     received_at: str
     source: str
@@ -96,7 +96,7 @@ class Debugger:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator["asyncio.Queue[Seen]"]:
-        """What all workers judge from now on."""
+        """What all workers decide from now on."""
         path = self._folder / f"{secrets.token_hex(4)}{_END}"
         queue: asyncio.Queue[Seen] = asyncio.Queue(1000)
         loop = asyncio.get_running_loop()
@@ -126,7 +126,7 @@ class Debugger:
 def seen_of(
     item: Any, decision: AdmissionDecision, applied: list[str], source: str, at: str
 ) -> Seen:
-    """One judged item, under the name that contracts know it by."""
+    """One decided item, under the name that contracts know it by."""
     fields = item if type(item) is dict else {}
     text = _text(fields.get("event") or fields.get("name"))
     return Seen(

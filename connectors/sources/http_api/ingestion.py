@@ -1,4 +1,4 @@
-"""From a request to events on disk: read, unpacked, judged, stored, then answered."""
+"""From a request to events on disk: read, unpacked, decided, stored, then answered."""
 
 import asyncio
 import math
@@ -106,7 +106,7 @@ class Ingestion:
     def __init__(
         self,
         *,
-        door: RequestAdmission,
+        admission: RequestAdmission,
         keys: KeyRing,
         buckets: Buckets,
         writer: SegmentWriter,
@@ -116,9 +116,9 @@ class Ingestion:
         debugger: Debugger,
         metrics: Metrics,
     ) -> None:
-        self._door = door
+        self._admission = admission
         self._keys = keys
-        self._allowance = TokenLease(buckets)
+        self._tokens = TokenLease(buckets)
         self._writer = writer
         self._webhooks = webhooks
         self._forms = forms
@@ -155,7 +155,7 @@ class Ingestion:
                 return _SUCCESS
 
     async def _ingested(self, route: Route, request: Request) -> Taken | Answer | None:
-        """A request's items, judged; the answer when there are none, or nobody."""
+        """A request's items, decided; the answer when there are none or no key."""
         found = presented(self._keys, in_headers(request))
         if found is not None:
             _permit(route, found[0])
@@ -186,7 +186,7 @@ class Ingestion:
         found: Presented | None,
         data: bytes,
     ) -> Taken | Answer:
-        """The items of a body without compression, judged."""
+        """The items of a body without compression, decided."""
         if found is None and len(data) > LARGE_BYTES:
             found = presented(self._keys, keys_within(data))  # before all is decoded
             if found is None:
@@ -270,7 +270,7 @@ class Ingestion:
         if given:
             taken = await self._judged(given, key, "webhook", len(body), request)
         else:
-            taken = self._door.decide(
+            taken = self._admission.decide(
                 [None], _IGNORED, key, "webhook", is_watched=self._debugger.is_watched
             )
         await self._store(taken)
@@ -302,7 +302,7 @@ class Ingestion:
             taken = await self._judged(form.items, key, "form", len(body), request)
         else:
             outcome = NotAdmitted("rejected", form.refusal)
-            taken = self._door.decide(
+            taken = self._admission.decide(
                 form.items, outcome, key, "form", is_watched=self._debugger.is_watched
             )
         await self._store(taken)
@@ -336,7 +336,7 @@ class Ingestion:
         if key_text:
             data = data.replace(key_text.encode(), b"***")
         await self._store(
-            self._door.refuse(
+            self._admission.refuse(
                 data, reason, key, path, is_watched=self._debugger.is_watched
             )
         )
@@ -352,10 +352,10 @@ class Ingestion:
         """
         if not given:
             return
-        wait_s = self._allowance.take(key, len(given), bucket)
+        wait_s = self._tokens.take(key, len(given), bucket)
         if not wait_s:
             return
-        taken = self._door.decide(
+        taken = self._admission.decide(
             given, _TOO_FAST, key, path, is_watched=self._debugger.is_watched
         )
         self._show(taken)
@@ -399,7 +399,7 @@ class Ingestion:
             )
 
         take = partial(
-            self._door.take,
+            self._admission.take,
             given,
             key,
             path,
@@ -409,7 +409,7 @@ class Ingestion:
             gpc=headers.get(b"sec-gpc") == b"1",
             fingerprint=fingerprint,
         )
-        if self._door.may_wait(given, key):  # for another server: not in the loop
+        if self._admission.may_wait(given, key):  # for another server: not in the loop
             return await self._among_lookups(size_bytes, take)
         return await _beside_the_loop(size_bytes, take)
 

@@ -20,7 +20,7 @@ _RED = ".red"
 Labels = tuple[tuple[str, str], ...]
 
 _HELP = {
-    "loomline_events_total": "Items by source and door disposition.",
+    "loomline_events_total": "Items by source and disposition.",
     "loomline_requests_total": "Requests by route and status.",
     "loomline_unauthorized_total": "Requests without a live write key.",
     "loomline_received_bytes_total": "Bytes of accepted bodies, decompressed.",

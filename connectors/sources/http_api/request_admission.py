@@ -40,7 +40,7 @@ class Watched(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """One request's items, judged; `line` has to be on disk before an answer.
+    """One request's items, decided; `line` has to be on disk before an answer.
 
     The items themselves are let go: requests that wait for the disk would hold more of
     them than the processor's cache does.
@@ -56,7 +56,7 @@ class Taken(NamedTuple):
 
 
 class RequestAdmission:
-    """Judges what comes in by HTTP."""
+    """Admits the events of one HTTP request."""
 
     def __init__(self, admission: Admission, rulebook: Rulebook) -> None:
         self._decide = admission.decide
@@ -65,7 +65,7 @@ class RequestAdmission:
         self._latest = 0
 
     def may_wait(self, given: list[Any], key: WriteKey) -> bool:
-        """Whether judging these items may ask another server."""
+        """Whether deciding about these items may ask another server."""
         return self._has_waits and any(
             self._concerns(
                 key.policy,
@@ -101,7 +101,7 @@ class RequestAdmission:
         gpc: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> Taken:
-        """Judge the items of a body of `size_bytes`.
+        """Decide about the items of a body of `size_bytes`.
 
         `fingerprint` makes that of whoever sent the request.
         """
@@ -148,7 +148,7 @@ class RequestAdmission:
                     for index, item in enumerate(given)
                 ]
         if self._has_waits:
-            record.received_at = self.received_at()  # judging may have taken a while
+            record.received_at = self.received_at()  # deciding may have taken a while
         receipts = _receipts(given, decisions) if wants_receipts else []
         return _taken(record, size_bytes, receipts, watched)
 

@@ -400,7 +400,7 @@ class _Worker:
         self._writer = SegmentWriter(segments_folder(home), self._committed)
         admission = Admission(rules.identifiers, rules.rulebook, rules.placeholders)
         self._ingestion = Ingestion(
-            door=RequestAdmission(admission, rules.rulebook),
+            admission=RequestAdmission(admission, rules.rulebook),
             keys=self._keys,
             buckets=Buckets(shared / "rates"),
             writer=self._writer,

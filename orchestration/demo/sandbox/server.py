@@ -79,7 +79,7 @@ class _Delivery(msgspec.Struct):
 
 
 class Sandbox:
-    """The receiver; `script` holds its first answers, `rule` may judge any delivery.
+    """The receiver; `script` holds its first answers, `rule` may decide about any delivery.
 
     Args:
         secret: `whsec_<base64>`, shared with the sender.
@@ -181,7 +181,7 @@ class Sandbox:
             )
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Judge one request, apply it if it is to be, and say what to answer."""
+        """Decide about one request, apply it if it is to be, and say what to answer."""
         attempt = self._verified(headers, body)
         if attempt is None:
             return Answer(401, b'{"error":"signature or timestamp"}')

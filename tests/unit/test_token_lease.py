@@ -46,9 +46,9 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
     buckets.close()
 
 
-def passed(allowance: TokenLease, key: WriteKey, tries: int, n: int = 1) -> int:
+def passed(lease: TokenLease, key: WriteKey, tries: int, n: int = 1) -> int:
     """How many events passed."""
-    return sum(n for _ in range(tries) if allowance.take(key, n) == 0.0)
+    return sum(n for _ in range(tries) if lease.take(key, n) == 0.0)
 
 
 def test_a_short_burst_is_kept_to_the_event(workers: Workers) -> None:
