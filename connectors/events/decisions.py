@@ -67,9 +67,7 @@ class AdmissionDecision(msgspec.Struct, omit_defaults=True, kw_only=True, gc=Fal
 
     disposition: Disposition = "admitted"
     reason: str | None = None
-    message_id: str | None = (
-        None  # assigned at admission, or of an item that is not kept
-    )
+    message_id: str | None = None  # assigned here, or of an item that is not kept
     event: str | None = None  # name of an item that is not kept
     changed: dict[str, Any] = {}  # fields of the event as the rules left them
     contract_version: int | None = None

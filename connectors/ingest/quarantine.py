@@ -1,4 +1,4 @@
-"""Quarantined and rejected items: listing them, and replaying them by the present rules."""
+"""Quarantined and rejected items: lists them, and replays them by today's rules."""
 
 import time
 from collections import Counter

@@ -51,7 +51,8 @@ def collect(
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
     """Take events by HTTP until stopped; SIGHUP reads rules anew without a pause."""
-    from connectors.sources.http_api.server import Settings, serve
+    from connectors.sources.http_api.supervisor import serve
+    from connectors.sources.http_api.worker import Settings
 
     project = Project.find()
     settings = Settings(host, port, workers, tls_cert, tls_key, admin_host, admin_port)
@@ -84,7 +85,7 @@ def tail(
         bool, typer.Option("--json", help="Print one JSON object a line.")
     ] = False,
 ) -> None:
-    """Watch events arrive, with their dispositions; Ctrl-C ends it and says how many there were."""
+    """Watch events arrive, with their dispositions. Ctrl-C ends with a count."""
     import httpx
 
     key = os.environ.get(key_env)

@@ -464,7 +464,7 @@ def test_a_backlog_is_not_read_before_the_first_answer(home: Home) -> None:
 
 def test_collecting_imports_nothing_of_the_warehouse() -> None:
     code = (
-        "import sys, connectors.sources.http_api.server\n"
+        "import sys, connectors.sources.http_api.supervisor\n"
         "heavy = {'dagster', 'dbt', 'sqlmesh', 'duckdb', 'pandas'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
     )

@@ -79,7 +79,7 @@ class _Delivery(msgspec.Struct):
 
 
 class Sandbox:
-    """The receiver; `script` holds its first answers, `rule` may decide about any delivery.
+    """The receiver; `script` holds its first answers, `rule` may answer any delivery.
 
     Args:
         secret: `whsec_<base64>`, shared with the sender.
