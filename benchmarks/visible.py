@@ -24,7 +24,7 @@ from benchmarks.collector import DATA, KEY, event, running, serving
 from benchmarks.measure import machine
 from connectors.home import Home
 from orchestration.project import Project
-from orchestration.snapshot.writer import open_snapshot
+from orchestration.snapshot.reader import open_snapshot
 
 __all__ = ["main"]
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from connectors.errors import LoomlineError
 from connectors.home import Home
-from orchestration.snapshot.writer import Snapshot, open_snapshot, read_snapshot
+from orchestration.snapshot.reader import Snapshot, open_snapshot, read_snapshot
 
 __all__ = ["QueryFailed", "answer", "ask", "prompt"]
 

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from orchestration.snapshot.writer import open_snapshot, publish
+from orchestration.snapshot.reader import open_snapshot
+from orchestration.snapshot.writer import publish
 from tests.warehouse.conftest import AT, MakeWarehouse
 
 ORDER = {

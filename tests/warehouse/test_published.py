@@ -27,16 +27,10 @@ from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.landing.streams import rows_table
 from connectors.landing.writer import land
-from orchestration.snapshot.writer import (
-    PART_ROWS,
-    READERS_S,
-    Published,
-    PublishFailed,
-    Snapshot,
-    open_snapshot,
-    publish,
-    read_snapshot,
-)
+from orchestration.snapshot.contents import PART_ROWS
+from orchestration.snapshot.reader import Snapshot, open_snapshot, read_snapshot
+from orchestration.snapshot.retention import READERS_S
+from orchestration.snapshot.writer import Published, PublishFailed, publish
 
 AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 NOW = AT.timestamp()

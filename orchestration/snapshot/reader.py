@@ -1,0 +1,177 @@
+"""Reads the published snapshot, in a database of its own."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from connectors.errors import ConfigError
+from connectors.home import Home
+from orchestration.snapshot.retention import current_version
+
+__all__ = [
+    "Snapshot",
+    "SnapshotFile",
+    "SnapshotTable",
+    "open_script",
+    "open_snapshot",
+    "qualified_name",
+    "quote_name",
+    "quote_text",
+    "read_snapshot",
+]
+
+_SAFE: dict[str, str | bool | int | float | list[str]] = {
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,  # those of the user, for other tools
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # variables of this program as tables
+}
+
+
+class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a table. `hash` tells whether its rows are the same, in any order."""
+
+    path: str  # below the version's folder
+    rows: int
+    bytes: int
+    hash: str
+
+
+class SnapshotTable(msgspec.Struct, frozen=True, kw_only=True):
+    """One table; `hash` is of all its rows.
+
+    `load_seq` is the last load whose rows count, of a raw stream: a compacted file may
+    hold later ones. None for other tables.
+    """
+
+    schema: str
+    name: str
+    columns: dict[str, str]  # and DuckDB's type of each
+    rows: int
+    hash: str
+    files: tuple[SnapshotFile, ...]
+    load_seq: int | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A version, as its snapshot.json describes it."""
+
+    version: str
+    at: datetime  # the run's instant of evaluation
+    published_at: datetime
+    layout: int
+    tables: tuple[SnapshotTable, ...]
+
+
+def read_snapshot(home: Home) -> Snapshot:
+    """What the current version holds.
+
+    Raises:
+        ConfigError: nothing is published yet.
+    """
+    version = current_version(home)
+    if version is None:
+        raise ConfigError(
+            f"In {home.path} nothing is published yet: loomline run does it"
+        )
+    path = home.published / version / "snapshot.json"
+    return msgspec.json.decode(path.read_bytes(), type=Snapshot)
+
+
+def open_snapshot(
+    home: Home, snapshot: Snapshot | None = None, *, is_safe: bool = True
+) -> duckdb.DuckDBPyConnection:
+    """A database in memory with the published tables under their public names.
+
+    It stays with one version, the current one unless another is given, whatever is
+    published meanwhile. No lock is taken and nothing is waited for.
+
+    A safe one opens the version's files and no others, loads no extension, and keeps
+    these settings. DuckDB makes no difference between reading and writing there: who
+    runs statements of others refuses those that write files (COPY and the like).
+
+    Raises:
+        ConfigError: nothing is published yet.
+    """
+    snapshot = snapshot or read_snapshot(home)
+    connection = duckdb.connect(config=_SAFE if is_safe else {})
+    connection.execute("set TimeZone = 'UTC'")
+    # What does not fit into memory, not below the working directory.
+    spill = Path(tempfile.gettempdir()) / f"loomline-{os.getuid()}"
+    spill.mkdir(mode=0o700, exist_ok=True)
+    connection.execute(f"set temp_directory = {quote_text(str(spill))}")
+    for statement in _statements(home, snapshot):
+        connection.execute(statement)
+    if is_safe:
+        folder = home.published / snapshot.version
+        files = (file.path for table in snapshot.tables for file in table.files)
+        allowed = ", ".join(quote_text(str(folder / path)) for path in files)
+        connection.execute(f"set allowed_paths = [{allowed}]")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+    return connection
+
+
+def _statements(home: Home, snapshot: Snapshot) -> Iterator[str]:
+    """SQL that gives an empty DuckDB the tables of a version.
+
+    In a database of the warehouse's name, so that compiled SQL of the models finds
+    them too.
+    """
+    folder = home.published / snapshot.version
+    yield "attach ':memory:' as warehouse"
+    yield "use warehouse"
+    for schema in dict.fromkeys(table.schema for table in snapshot.tables):
+        yield f"create schema {quote_name(schema)}"
+    for table in snapshot.tables:
+        columns = ", ".join(
+            f"{quote_name(column)}::{kind} as {quote_name(column)}"
+            if is_wide(kind)
+            else quote_name(column)
+            for column, kind in table.columns.items()
+        )
+        files = ",\n    ".join(
+            quote_text(str(folder / file.path)) for file in table.files
+        )
+        options, condition = "hive_partitioning = false", ""
+        if table.load_seq is not None:
+            # Only compacted files have the column; of the others all rows count.
+            options += ", union_by_name = true"
+            condition = f"\nwhere coalesce(load_seq, 0) <= {table.load_seq}"
+        yield (
+            f"create view {qualified_name(table.schema, table.name)} as\n"
+            f"select {columns}\n"
+            f"from read_parquet([\n    {files}\n], {options}){condition}"
+        )
+
+
+def open_script(home: Home, snapshot: Snapshot) -> bytes:
+    lines = [
+        f"-- The published tables, version {snapshot.version}, for a DuckDB in memory:",
+        "-- duckdb -init …/published/current/open.sql",
+    ]
+    lines += [f"{statement};" for statement in _statements(home, snapshot)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def qualified_name(schema: str, name: str) -> str:
+    return f"{quote_name(schema)}.{quote_name(name)}"
+
+
+def quote_name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def is_wide(kind: str) -> bool:
+    """128-bit integers: Parquet has none, and DuckDB would round them to doubles."""
+    return "HUGEINT" in kind
