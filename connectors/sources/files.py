@@ -9,7 +9,6 @@ import glob
 import hashlib
 import os
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,16 @@ from typing import Any
 
 from connectors.errors import SourceError
 from connectors.events.decode import Undecodable, decode_item
+from connectors.sources.file_chunks import (
+    CHUNK_BYTES,
+    LOOMLINE,
+    MAX_LINE_BYTES,
+    PAYLOAD_BYTES,
+    ZIP,
+    Chunk,
+    Unit,
+    chunks,
+)
 from connectors.sources.layouts import Layout, Untranslatable, layouts
 
 __all__ = [
@@ -33,23 +42,10 @@ __all__ = [
     "units",
 ]
 
-LOOMLINE = "loomline"
 FORMATS: tuple[str, ...] = ("auto", LOOMLINE, *layouts())
 
-CHUNK_BYTES = 4 << 20
-"""Decompressed bytes of a chunk, unless one line alone is longer."""
-
-MAX_LINE_BYTES = 32 << 20
-"""A longer line is cut off and becomes one broken row."""
-
-_PAYLOAD_BYTES = 64 << 10
-_BLOCK_BYTES = 256 << 10
 _SNIFF_BYTES = 64 << 10
 _SNIFF_ROWS = 20
-_GZIP = b"\x1f\x8b"
-_ZIP = b"PK"
-_ZIP_HEADER_BYTES = 30
-_BOM = b"\xef\xbb\xbf"
 _UNREADABLE = {b"PAR1": "Parquet", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 # One of these makes an object an event; which one, and how, admission knows.
 _CALL_KEYS = {
@@ -66,44 +62,12 @@ _CALL_KEYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """What is imported or skipped as a whole: a file, a zip member, a folder's tables.
-
-    `sha256` is that of the file; of the zip's and the member's name; or of all the
-    folder's (name, sha256) in order.
-    """
-
-    label: str
-    sha256: str
-    format: str
-    size_bytes: int  # on disk, compressed
-    files: tuple[str, ...]
-    member: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Whole lines of a unit; with `error`, one item that cannot be read."""
-
-    unit: Unit
-    index: int
-    first_line: int
-    data: bytes
-    consumed_bytes: int  # of unit.size_bytes, up to and including this chunk
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Broken:
     """A row that is no item; `reason` names the field or the damage, never a value."""
 
     line: int
     reason: str
     payload: bytes  # the line as it was, cut off at 64 KiB
-
-
-class _Damaged(Exception):
-    """The rest of a stream cannot be read."""
 
 
 def units(paths: Iterable[str | Path], format: str = "auto") -> list[Unit]:
@@ -136,18 +100,6 @@ def units(paths: Iterable[str | Path], format: str = "auto") -> list[Unit]:
     return sorted(found, key=lambda unit: unit.label)
 
 
-def chunks(unit: Unit) -> Iterator[Chunk]:
-    """Stream a unit; memory does not grow with it, borders depend on content only.
-
-    Damage ends the stream with a chunk whose `error` says what and where; a line over
-    MAX_LINE_BYTES is such a chunk too, and the stream goes on after it.
-
-    Raises:
-        OSError: the file is gone.
-    """
-    yield from _chunks(unit, CHUNK_BYTES)
-
-
 def rows(chunk: Chunk) -> Iterator[tuple[int, bytes | dict[str, Any] | Broken]]:
     """The line numbers and items of a chunk; blank lines are none.
 
@@ -155,7 +107,7 @@ def rows(chunk: Chunk) -> Iterator[tuple[int, bytes | dict[str, Any] | Broken]]:
     vendor's, or a Broken.
     """
     if chunk.error is not None:
-        line, payload = chunk.first_line, chunk.data[:_PAYLOAD_BYTES]
+        line, payload = chunk.first_line, chunk.data[:PAYLOAD_BYTES]
         yield line, Broken(line, chunk.error, payload)
         return
     lines = enumerate(chunk.data.split(b"\n"), chunk.first_line)
@@ -170,7 +122,7 @@ def rows(chunk: Chunk) -> Iterator[tuple[int, bytes | dict[str, Any] | Broken]]:
             try:
                 yield number, layout.translate(layout.decode(data))
             except (Undecodable, Untranslatable) as error:
-                yield number, Broken(number, str(error), data[:_PAYLOAD_BYTES])
+                yield number, Broken(number, str(error), data[:PAYLOAD_BYTES])
 
 
 # Finding
@@ -234,7 +186,7 @@ def _file_units(file: Path, format: str) -> Iterator[Unit]:
         if head.startswith(magic):
             raise SourceError(f"{file} is {kind}; JSON lines, plain or gzip, are read.")
     try:
-        members = _members(file) if head.startswith(_ZIP) else None
+        members = _members(file) if head.startswith(ZIP) else None
     except (zipfile.BadZipFile, NotImplementedError):
         members = None  # `chunks` says that it is damaged
     if members is None:
@@ -297,7 +249,7 @@ def _recognised(unit: Unit) -> str | None:
     Raises:
         SourceError: rows, but of no known format.
     """
-    chunk = next(_chunks(unit, _SNIFF_BYTES), None)
+    chunk = next(chunks(unit, _SNIFF_BYTES), None)
     if chunk is None or chunk.error is not None:
         return None
     lines = [line for line in chunk.data.split(b"\n") if line.strip()][:_SNIFF_ROWS]
@@ -340,205 +292,3 @@ def _by_path(label: str, candidates: Iterable[Layout]) -> str | None:
     path = label.replace(os.sep, "/")
     matches = (c.format for c in candidates if c.path and c.path.search(path))
     return next(matches, None)
-
-
-# Reading
-
-
-class _Raw:
-    """A file's bytes from one place on, counting what was taken."""
-
-    def __init__(self, path: str, start: int = 0, length: int | None = None) -> None:
-        self._path, self._start, self._left = path, start, length
-        self.consumed = 0
-
-    def blocks(self) -> Iterator[bytes]:
-        with open(self._path, "rb") as stream:
-            stream.seek(self._start)
-            while block := stream.read(self._take()):
-                self.consumed += len(block)
-                yield block
-
-    def _take(self) -> int:
-        if self._left is None:
-            return _BLOCK_BYTES
-        return max(0, min(_BLOCK_BYTES, self._left - self.consumed))
-
-
-def _chunks(unit: Unit, target_bytes: int) -> Iterator[Chunk]:
-    layout = layouts().get(unit.format)
-    if layout and layout.read:
-        files = [Path(file) for file in unit.files]
-        raw, blocks = None, layout.read(files)
-    else:
-        raw, blocks = _open(unit)
-    for index, (first_line, data, error) in enumerate(_cut(blocks, target_bytes)):
-        consumed = raw.consumed if raw else unit.size_bytes
-        yield Chunk(unit, index, first_line, data, consumed, error)
-
-
-def _open(unit: Unit) -> tuple[_Raw, Iterator[bytes]]:
-    """The unit's bytes on disk, and its content as blocks; these raise _Damaged."""
-    (path,) = unit.files
-    if unit.member is None:
-        raw = _Raw(path)
-        return raw, _content(raw.blocks(), is_member=False)
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(unit.member)
-    with open(path, "rb") as stream:
-        stream.seek(info.header_offset)
-        header = stream.read(_ZIP_HEADER_BYTES)
-    lengths = (header[26:28], header[28:30])  # of the name and of the extra field
-    start = _ZIP_HEADER_BYTES + sum(int.from_bytes(n, "little") for n in lengths)
-    raw = _Raw(path, info.header_offset + start, info.compress_size)
-    return raw, _content(_member(raw, info, header), is_member=True)
-
-
-def _member(raw: _Raw, info: zipfile.ZipInfo, header: bytes) -> Iterator[bytes]:
-    # zipfile's own reader gives up a whole block where damage begins.
-    if header[:4] != b"PK\x03\x04":
-        raise _Damaged("zip member is damaged")
-    if info.flag_bits & 1:
-        raise _Damaged("zip member is encrypted")
-    if info.compress_type == zipfile.ZIP_DEFLATED:
-        blocks = _inflated(raw.blocks(), -zlib.MAX_WBITS, "zip member")
-    elif info.compress_type == zipfile.ZIP_STORED:
-        blocks = raw.blocks()
-    else:
-        raise _Damaged("zip member is compressed in an unknown way")
-    crc = 0
-    for block in blocks:
-        crc = zlib.crc32(block, crc)
-        yield block
-    if crc != info.CRC:
-        raise _Damaged("zip member is damaged")
-
-
-def _content(blocks: Iterator[bytes], is_member: bool) -> Iterator[bytes]:
-    head = b""
-    for block in blocks:
-        head += block
-        if len(head) >= len(_GZIP):
-            break
-    if head.startswith(_ZIP) and not is_member:
-        raise _Damaged("zip directory is damaged")
-    blocks = chain([head], blocks) if head else blocks
-    if head.startswith(_GZIP):
-        blocks = _inflated(blocks, zlib.MAX_WBITS | 16, "gzip stream")
-    yield from blocks
-
-
-def _inflated(blocks: Iterator[bytes], wbits: int, what: str) -> Iterator[bytes]:
-    """Decompressed blocks, all that can be had before _Damaged is raised."""
-    stream = zlib.decompressobj(wbits)
-    for block in blocks:
-        while block:
-            if stream.eof:  # gzip files may hold several streams, padded with zeros
-                block = block.lstrip(b"\0")
-                if not block:
-                    break
-                stream = zlib.decompressobj(wbits)
-            before = stream.copy()
-            try:
-                data = stream.decompress(block, _BLOCK_BYTES)
-            except zlib.error:
-                yield from _readable(before, block)
-                raise _Damaged(f"{what} is damaged") from None
-            if data:
-                yield data
-            block = stream.unused_data if stream.eof else stream.unconsumed_tail
-    if data := stream.flush():
-        yield data
-    if not stream.eof:
-        raise _Damaged(f"{what} ends early")
-
-
-def _readable(stream: Any, block: bytes) -> Iterator[bytes]:
-    """What a block holds before the byte that cannot be decompressed."""
-    for place in range(len(block)):
-        try:
-            data = stream.decompress(block[place : place + 1])
-        except zlib.error:
-            return
-        if data:
-            yield data
-
-
-def _cut(
-    blocks: Iterator[bytes], target_bytes: int
-) -> Iterator[tuple[int, bytes, str | None]]:
-    """(first line, whole lines, error) of about target_bytes each.
-
-    Each cut looks only at what follows the last one, so it does not matter in which
-    blocks, or how compressed, the same content came.
-    """
-    source = _Source(blocks)
-    buffer = source.buffer
-    line = 1
-    source.fill(target_bytes)
-    if buffer.startswith(_BOM):
-        del buffer[: len(_BOM)]
-    while source.fill(target_bytes):
-        is_last = len(buffer) < target_bytes and source.damage is None
-        end = len(buffer) if is_last else buffer.rfind(b"\n", 0, target_bytes) + 1
-        if not end:
-            end = source.find_newline(MAX_LINE_BYTES) + 1
-        if not end and len(buffer) >= MAX_LINE_BYTES:
-            head = bytes(buffer[:_PAYLOAD_BYTES])
-            source.skip_line()
-            yield line, head, f"line is longer than {MAX_LINE_BYTES} bytes"
-            line += 1
-            continue
-        if not end:  # the last line has no newline; after damage it may lack more
-            if source.damage is not None:
-                break
-            end = len(buffer)
-        with memoryview(buffer) as view:
-            data = bytes(view[:end])
-        del buffer[:end]
-        yield line, data, None
-        line += data.count(b"\n")
-    if source.damage is not None:
-        yield line, bytes(buffer), f"{source.damage} after line {line - 1}"
-
-
-class _Source:
-    """A buffer over blocks that remembers how they ended."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self.buffer = bytearray()
-        self.damage: str | None = None
-
-    def fill(self, size: int) -> bool:
-        """Hold at least `size` bytes, or all that is left; False when there is none."""
-        while len(self.buffer) < size and self._more():
-            pass
-        return bool(self.buffer)
-
-    def find_newline(self, limit: int) -> int:
-        """Where the first newline within `limit` bytes is, or -1."""
-        seen = 0
-        while (found := self.buffer.find(b"\n", seen, limit)) < 0:
-            seen = len(self.buffer)
-            if seen >= limit or not self._more():
-                return -1
-        return found
-
-    def skip_line(self) -> None:
-        """Drop everything up to and including the next newline."""
-        while (found := self.buffer.find(b"\n")) < 0:
-            self.buffer.clear()
-            if not self._more():
-                return
-        del self.buffer[: found + 1]
-
-    def _more(self) -> bool:
-        try:
-            self.buffer += next(self._blocks)
-        except StopIteration:
-            return False
-        except _Damaged as damage:
-            self.damage = str(damage)
-            return False
-        return True

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from connectors.errors import ConfigError
 from connectors.events.decode import Undecodable
-from connectors.sources.inbound_webhooks import Section, choice, read_folder
+from connectors.sources.mapping_files import Section, choice, read_folder
 
 __all__ = ["FormResult", "Forms", "UnknownForm"]
 

@@ -10,19 +10,19 @@ adding that file. `docs/inbound.md` describes it, with the paths that lead to a 
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from connectors.config_files import ConfigFile
 from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES
 from connectors.events.decode import Undecodable, decode_item
 from connectors.events.naming import as_text
+from connectors.sources.mapping_files import Section, choice, read_folder
 from connectors.sources.signatures import (
     SCHEMES,
     TIMED,
@@ -34,19 +34,13 @@ from connectors.sources.signatures import (
 __all__ = [
     "MAX_MEMBERS",
     "InboundWebhooks",
-    "Section",
     "UnknownWebhook",
-    "choice",
-    "read_folder",
 ]
 
 MAX_MADE_BYTES = 20 << 20
 MAX_MEMBERS = 10_000
 """Most events of one payload: each may hold all of it, which multiplies its size."""
 
-T = TypeVar("T")
-
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _STEP = re.compile(r"\.([^.\[\]{}\s]+)|\[(-?\d+)\]|\['([^']*)'\]")
 _PATH = re.compile(rf"\$(item|header)?((?:{_STEP.pattern})*)")
@@ -68,95 +62,6 @@ _KEYS = {"type": "type", **_TEXTS, **_VARYING, **_OBJECTS}
 
 class UnknownWebhook(LookupError):
     """There is no file for this source."""
-
-
-class Section:
-    """Keys of a file, taken one by one; what is wrong with them joins `faults`."""
-
-    def __init__(
-        self, file: ConfigFile, content: Any, faults: list[str], *keys: str | int
-    ) -> None:
-        self._file = file
-        self._keys = keys
-        self._faults = faults
-        self._taken: dict[str, None] = {}
-        self.content: dict[Any, Any] = content if isinstance(content, dict) else {}
-        if not isinstance(content, dict):
-            self.fault("must hold keys")
-
-    def fault(self, text: str, *keys: str | int) -> None:
-        path = (*self._keys, *keys)
-        what = f"`{'.'.join(map(str, path))}` " if path else ""
-        self._faults.append(f"{self._file.place(*path)}: {what}{text}.")
-
-    def has(self, key: str) -> bool:
-        self._taken[key] = None
-        return key in self.content
-
-    def take(self, key: str, parse: Callable[[Any], T], default: T) -> T:
-        """What `parse` makes of a key; its ValueError becomes a fault."""
-        if not self.has(key):
-            return default
-        try:
-            return parse(self.content[key])
-        except ValueError as error:
-            self.fault(str(error), key)
-            return default
-
-    def inner(self, key: str) -> "Section":
-        self._taken[key] = None
-        return Section(
-            self._file, self.content.get(key), self._faults, *self._keys, key
-        )
-
-    def members(self, key: str) -> "list[Section]":
-        """The members of a list of such sections; none when the key is absent."""
-        self._taken[key] = None
-        members = self.content.get(key, [])
-        if not isinstance(members, list):
-            self.fault("must be a list", key)
-            return []
-        return [
-            Section(self._file, member, self._faults, *self._keys, key, index)
-            for index, member in enumerate(members)
-        ]
-
-    def end(self) -> None:
-        """Every key that was not taken is a fault."""
-        for key in self.content:
-            if key not in self._taken:
-                allowed = ", ".join(self._taken)
-                self.fault(f"is not a key here; allowed are: {allowed}", str(key))
-
-
-def read_folder(folder: Path, faults: list[str]) -> Iterator[tuple[str, Section]]:
-    """Name and content of each file; those that cannot be read join `faults`."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.suffix not in (".yml", ".yaml") or path.name.startswith("."):
-            continue
-        if path.suffix == ".yaml" or not _NAME.fullmatch(path.stem):
-            faults.append(
-                f"{path}: must be named <name>.yml; a name is lower case letters,"
-                " digits, _ and -, and begins with a letter."
-            )
-            continue
-        try:
-            file = ConfigFile(path, as_json=True)
-        except ConfigError as error:
-            faults.append(str(error))
-        else:
-            yield path.stem, Section(file, file.content, faults)
-
-
-def choice(*allowed: str) -> Callable[[Any], Any]:
-    """A parser of one of these words."""
-
-    def parse(value: Any) -> Any:
-        if value not in allowed:
-            raise ValueError(f"must be one of: {', '.join(allowed)}")
-        return value
-
-    return parse
 
 
 class _Delivery(NamedTuple):
