@@ -64,6 +64,8 @@ lint: env ## style and types of the Python and of the SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/python .ci/lint_models.py
 
 .PHONY: bench

@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from connectors.errors import ConfigError, LoomlineError, SourceError
 from orchestration.cli.collect import collect, quarantine, tail
 from orchestration.cli.keys import keys
+from orchestration.cli.output import Json, print_json, say, stderr
 from orchestration.project import Project, find_project_path, instant
 
 __all__ = ["main"]
@@ -36,9 +35,6 @@ app.add_typer(keys, name="keys")
 app.add_typer(quarantine, name="quarantine")
 app.command()(collect)
 app.command()(tail)
-said = Console(stderr=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AsOf = Annotated[
     str | None,
     typer.Option(help="Evaluate at this instant, e.g. 2026-05-01T00:00:00Z."),
@@ -50,12 +46,12 @@ def main() -> None:
     try:
         app()
     except (ConfigError, SourceError) as error:
-        said.print(
+        stderr.print(
             str(error), style="red", markup=False, highlight=False, soft_wrap=True
         )
         sys.exit(2)
     except LoomlineError as error:
-        said.print(
+        stderr.print(
             str(error), style="red", markup=False, highlight=False, soft_wrap=True
         )
         sys.exit(1)
@@ -138,10 +134,10 @@ def land(
     prepare(project.home)
     if watch:
         stop = _stopped()
-        _say("Landing whatever arrives (stop with Ctrl-C)")
-        land_all(project.home, project.path, stop, on_problem=_say)
+        say("Landing whatever arrives (stop with Ctrl-C)")
+        land_all(project.home, project.path, stop, on_problem=say)
         return
-    done = land_inbox(project.home, project.path, on_problem=_say)
+    done = land_inbox(project.home, project.path, on_problem=say)
     compact(project.home)
     _report_imported(done, json)
 
@@ -180,7 +176,7 @@ def run(
         )
     if not no_push:
         project.check()
-    pipeline = Pipeline(project, say=_say)
+    pipeline = Pipeline(project, say=say)
     if watch:
         pipeline.watch(push=not no_push, stop=_stopped())
         return
@@ -215,7 +211,7 @@ def demo(
         find_project_path(),
         events=events,
         as_of=instant(as_of) if as_of else AS_OF[1],
-        say=_say,
+        say=say,
     )
     if json:
         print_json(done.summary())
@@ -243,7 +239,7 @@ def sandbox(
     stop = _stopped()
     try:
         with Sandbox(project.home.path / "sandbox", secret, port) as receiver:
-            _say(f"Receiving at {receiver.url}/ (stop with Ctrl-C)")
+            say(f"Receiving at {receiver.url}/ (stop with Ctrl-C)")
             stop.wait()
     except OSError as error:
         raise ConfigError(
@@ -309,13 +305,13 @@ def sql(
     if query is None and not sys.stdin.isatty():
         query = sys.stdin.read()
     if query is None and not json:
-        prompt(home, say=_say, is_safe=not unsafe)
+        prompt(home, say=say, is_safe=not unsafe)
     elif query is None or not query.strip():
         raise ConfigError("No query given: loomline sql 'from profiles.profiles'.")
     elif json:
-        print_json(answer(home, query, say=_say, is_safe=not unsafe))
+        print_json(answer(home, query, say=say, is_safe=not unsafe))
     else:
-        ask(home, query, say=_say, is_safe=not unsafe)
+        ask(home, query, say=say, is_safe=not unsafe)
 
 
 @app.command()
@@ -338,7 +334,7 @@ def diff(
 
     if json and markdown == "-":
         raise ConfigError("--json and --markdown - both want standard output.")
-    found = find_diff(Project.find(), at=instant(as_of), base=base, say=_say)
+    found = find_diff(Project.find(), at=instant(as_of), base=base, say=say)
     if markdown == "-":
         sys.stdout.write(diff_markdown(found))
         return
@@ -355,11 +351,6 @@ def diff(
         print_diff(found)
 
 
-def print_json(value: Any) -> None:
-    """One object on standard output."""
-    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
-
-
 def _report_imported(done: Any, json: bool) -> None:
     from orchestration.cli.report import imported_summary, print_imported
 
@@ -373,7 +364,7 @@ def _report_imported(done: Any, json: bool) -> None:
 def _progress(found: list[Any]) -> Iterator[Callable[[Any, int], None]]:
     """A bar over the units' bytes; only on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=said, disable=not said.is_terminal) as bar:
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
         task = bar.add_task("Importing", total=sum(unit.size_bytes for unit in found))
         before: dict[str, int] = {}
 
@@ -391,7 +382,3 @@ def _stopped() -> threading.Event:
         # Not `stop.set()` itself: the wait that is interrupted may hold its lock.
         signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
     return stop
-
-
-def _say(message: str) -> None:
-    said.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors.errors import ConfigError
+from orchestration.cli.output import Json, print_json
 from orchestration.project import Project
 
 __all__ = ["collect", "quarantine", "tail"]
@@ -19,7 +20,6 @@ __all__ = ["collect", "quarantine", "tail"]
 said = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 shown = Console(highlight=False, soft_wrap=True, markup=False)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 quarantine = typer.Typer(
     no_args_is_help=True, help="Events that were refused: see them, send them again."
@@ -162,7 +162,7 @@ def list_(
     found = _held(source)
     if json:
         rows = [_row(one) for one in found[:limit]]
-        _print_json({"count": len(found), "events": rows})
+        print_json({"count": len(found), "events": rows})
         return
     if not found:
         said.print("Nothing is kept aside.")
@@ -195,7 +195,7 @@ def show(
     """Show one refused event as it was sent, and why it was refused."""
     (one,) = _chosen([id], _held())
     if json:
-        _print_json(_row(one) | {"payload": one.payload})
+        print_json(_row(one) | {"payload": one.payload})
         return
     for name, value in _row(one).items():
         shown.print(f"{name}: {value}")
@@ -233,7 +233,7 @@ def replay(
     if dry_run:
         count = len(choose(held(project.home)))
         if json:
-            _print_json({"would_replay": count})
+            print_json({"would_replay": count})
         else:
             said.print(f"Would replay {count:,}.")
         return
@@ -246,7 +246,7 @@ def replay(
         lambda name: keys.get(name, (name, Policy())),
     )
     if json:
-        _print_json({"replayed": count, "dispositions": dict(became)})
+        print_json({"replayed": count, "dispositions": dict(became)})
     else:
         told = ", ".join(f"{n:,} {name}" for name, n in became.most_common())
         said.print(f"Replayed {count:,}: {told or 'nothing'}.")
@@ -324,9 +324,3 @@ def _announce(message: str) -> None:
     """
     with suppress(OSError):
         typer.echo(message)
-
-
-def _print_json(value: Any) -> None:
-    from orchestration.cli.app import print_json
-
-    print_json(value)

@@ -25,6 +25,7 @@ from connectors.sources.write_keys import (
     Kind,
     WriteKey,
 )
+from orchestration.cli.output import Json, print_json
 from orchestration.project import Project
 
 __all__ = ["keys"]
@@ -39,8 +40,6 @@ keys = typer.Typer(
     no_args_is_help=True, help="Write keys: who may send events, and as which source."
 )
 said = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @keys.command()
@@ -155,7 +154,7 @@ def list_(json: Json = False) -> None:
     at = datetime.now(UTC)
     found = KeyStore(Project.find().home).list()
     if json:
-        _print_json({"keys": [_summary(key, at) for key in found]})
+        print_json({"keys": [_summary(key, at) for key in found]})
         return
     table = Table()
     for heading in ("source", "kind", "key", "id", "events/s", "burst", "state"):
@@ -202,7 +201,7 @@ def revoke(
     ended = KeyStore(Project.find().home).revoke(key)
     if json:
         at = datetime.now(UTC)
-        _print_json({"keys": [_summary(key, at) for key in ended]})
+        print_json({"keys": [_summary(key, at) for key in ended]})
         return
     for one in ended:
         said.print(f"Revoked {one.hint}… ({one.id}) of {one.name}.")
@@ -210,7 +209,7 @@ def revoke(
 
 def _show(key: WriteKey, text: str, json: bool) -> None:
     if json:
-        _print_json({**_summary(key, datetime.now(UTC)), "key": text})
+        print_json({**_summary(key, datetime.now(UTC)), "key": text})
         return
     said.print(f"The {key.kind} key of {key.name}; it is not shown again:")
     typer.echo(text)  # alone on standard output: KEY=$(loomline keys create …)
@@ -287,9 +286,3 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{round(seconds / unit)} {name}"
     return f"{round(seconds)} s"
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from orchestration.cli.app import print_json  # which registers this module
-
-    print_json(value)

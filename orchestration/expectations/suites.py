@@ -18,9 +18,8 @@ knows, its types and their kwargs, is found out when suites are validated.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,9 +34,8 @@ from pydantic import (
 )
 
 from connectors.errors import ConfigError
-from connectors.home import Home
 
-__all__ = ["Expectation", "Outcome", "Severity", "Suite", "load_suites", "validate"]
+__all__ = ["Expectation", "Outcome", "Severity", "Suite", "load_suites"]
 
 Severity = Literal["critical", "warning"]
 
@@ -120,24 +118,6 @@ def load_suites(folder: Path) -> dict[str, Suite]:
     if faults:
         raise ConfigError("\n".join(faults))
     return found
-
-
-def validate(home: Home, suites: Iterable[Suite], *, at: datetime) -> list[Outcome]:
-    """Outcomes in the order written; the pages below `data_docs` tell of them too.
-
-    The warehouse is only read, and free again afterwards. What cannot be found out,
-    because a table or a column is missing say, has not passed. `at` names the run:
-    validating a suite again at the same instant replaces what was found there.
-
-    Raises:
-        ConfigError: lists every unknown type and every wrong kwarg, with its line;
-            nothing was validated.
-    """
-    from orchestration.expectations.validation import (
-        run,
-    )  # seconds to import: only when needed
-
-    return run(home, list(suites), at=at)
 
 
 class _Entry(BaseModel):
