@@ -367,7 +367,7 @@ def backlog() -> dict[str, Any]:
                     Record(
                         source="web",
                         scope="web",
-                        path="http",
+                        channel="http",
                         received_at=time.time_ns() // 1000,
                         items=[event(f"{segment}-{number}")],
                     )

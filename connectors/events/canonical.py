@@ -69,7 +69,7 @@ class Event(msgspec.Struct, kw_only=True, gc=False):
     consent: dict[str, bool] | None = None
     identifiers: list[Identifier] = []
     source: str
-    path: str
+    channel: str
     contract_version: int | None = None
     violations: list[str] = []
     content_hash: str

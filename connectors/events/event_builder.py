@@ -57,7 +57,7 @@ class Origin:
 
     source: str
     scope: str
-    path: str
+    channel: str
     segment: str  # the collector segment or file that carries them
     received_at: int  # microseconds since 1970, for items without their own
     # An import: an arrival the row carries counts, and its times are not corrected by
@@ -198,7 +198,7 @@ def event_of_call(call: dict[str, Any], origin: Origin) -> Event:
         integrations=get("integrations"),
         consent=stated(context) if context else None,
         source=origin.source,
-        path=origin.path,
+        channel=origin.channel,
         violations=violations,
         content_hash="",
         row_hash="",
@@ -223,6 +223,8 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
     if is_named or not _READ.issuperset(call):
         context = _with_unknown(context, call, kind)
     channel = get("channel")
+    if _OWN_ROW.issubset(call):
+        channel = None  # the channel it came by the first time, not the sender's
     if channel is not None and (context is None or type(context) is dict):
         context = {"channel": channel, **(context or {})}
     if kind == "identify" and traits is None and type(context) is dict:

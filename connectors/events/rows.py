@@ -38,7 +38,7 @@ class DispositionRow(NamedTuple):
 
     message_id: str | None
     source: str
-    path: str
+    channel: str
     received_at: int
     disposition: Disposition
     reason: str | None
@@ -99,7 +99,7 @@ class RowBuilder:
                 )
             if decision is not None:
                 texts = self._apply(event, decision, texts)
-            place = (origin.source, origin.path, received_at)
+            place = (origin.source, origin.channel, received_at)
             out.dispositions.append(
                 DispositionRow(
                     event.message_id,
@@ -132,7 +132,7 @@ class RowBuilder:
             DispositionRow(
                 message_id,
                 origin.source,
-                origin.path,
+                origin.channel,
                 received_at,
                 decision.disposition,
                 decision.reason,
@@ -157,7 +157,7 @@ class RowBuilder:
             reason = f"{origin.segment}:{line}: {reason}"
         text = data.decode("utf-8", "backslashreplace")
         _receive(out, origin, origin.received_at)
-        place = (origin.source, origin.path, origin.received_at)
+        place = (origin.source, origin.channel, origin.received_at)
         out.dispositions.append(
             DispositionRow(None, *place, "rejected", reason, None, text, replay_of)
         )

@@ -342,6 +342,6 @@ def _event(given: _Values) -> Event:
     fields: _Values = {name: as_text(given.get(name)) for name in TEXTS}
     fields |= {name: given.get(name) for name in OBJECTS}
     fields |= {"event": event_name(text) if text else None, "event_text": text}
-    fields |= {"type": kind, "source": source, "scope": source, "path": "file"}
+    fields |= {"type": kind, "source": source, "scope": source, "channel": "file"}
     fields |= dict.fromkeys(("message_id", "content_hash", "row_hash"), "")
     return Event(**fields, timestamp=0, received_at=0)

@@ -146,7 +146,7 @@ def _keep(admission: Admission, record: Record, segment: str, out: Admitted) -> 
     origin = Origin(
         record.source,
         record.scope,
-        record.path,
+        record.channel,
         segment,
         record.received_at,
         keeps_received_at=False,

@@ -150,7 +150,7 @@ def _jobs(
         origin = Origin(
             source=source,
             scope=source,
-            path=IMPORTED,
+            channel=IMPORTED,
             segment=unit.label,
             received_at=time.time_ns() // 1000,
             keeps_received_at=True,

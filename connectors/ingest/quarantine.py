@@ -43,10 +43,10 @@ class Held:
     event: str | None
     message_id: str | None
     received_at: datetime
-    path: str
+    channel: str
     # Before any replay:
     first_received_at: datetime
-    first_path: str
+    first_channel: str
     payload: str
 
 
@@ -63,13 +63,13 @@ def held(home: Home) -> list[Held]:
     ids: dict[tuple[str, str], list[str]] = {}  # by what a replay may call them
     alike: Counter[bytes] = Counter()
     for row in sorted(rows, key=lambda row: row["received_at"]):
-        first = row["received_at"], row["path"]
+        first = row["received_at"], row["channel"]
         if row["replay_of"] is not None:
             called_so = ids.get((row["source"], row["replay_of"]), ())
             replayed = next((id_ for id_ in called_so if id_ in left), None)
             if replayed is not None:
                 former = left.pop(replayed)
-                first = former.first_received_at, former.first_path
+                first = former.first_received_at, former.first_channel
         if row["payload"] is not None:
             one = _held(row, first, alike)
             left[one.id] = one
@@ -82,7 +82,7 @@ def _held(
     row: dict[str, Any], first: tuple[datetime, str], alike: Counter[bytes]
 ) -> Held:
     """A row with an id of its own, though it may be like another to the letter."""
-    fields = ("source", "path", "message_id", "reason", "payload", "replay_of")
+    fields = ("source", "channel", "message_id", "reason", "payload", "replay_of")
     told = msgspec.json.encode([row["received_at"], *(row[name] for name in fields)])
     alike[told] += 1
     return Held(
@@ -93,9 +93,9 @@ def _held(
         event=row["event"],
         message_id=row["message_id"],
         received_at=row["received_at"],
-        path=row["path"],
+        channel=row["channel"],
         first_received_at=first[0],
-        first_path=first[1],
+        first_channel=first[1],
         payload=row["payload"],
     )
 
@@ -135,7 +135,7 @@ def replay(
                 "replay",
                 name,
                 now,
-                keeps_received_at=one.first_path == IMPORTED,
+                keeps_received_at=one.first_channel == IMPORTED,
                 policy=policy,
                 first_received_at=round(one.first_received_at.timestamp() * 1e6),
             )

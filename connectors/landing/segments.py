@@ -73,7 +73,7 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
 
     source: str
     scope: str
-    path: str
+    channel: str
     received_at: int  # microseconds since 1970, UTC
     items: list[Any] = []  # None: withheld
     decisions: dict[int, AdmissionDecision] = {}  # by the item's index

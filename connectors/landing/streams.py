@@ -47,7 +47,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("consent", _text),
             ("identifiers", _identifiers),
             ("source", _text),
-            ("path", _text),
+            ("channel", _text),
             ("contract_version", pa.int32()),
             ("violations", _text),
             ("content_hash", _text),
@@ -66,7 +66,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             ("message_id", _text),
             ("source", _text),
-            ("path", _text),
+            ("channel", _text),
             ("received_at", _instant),
             ("disposition", _text),
             ("reason", _text),

@@ -17,7 +17,7 @@ admitted as (
         {{ hash_text("scope || chr(31) || message_id") }} as message_key,
         message_id,
         source,
-        path,
+        channel,
         event,
         cast(null as varchar) as reason,
         content_hash,
@@ -54,7 +54,7 @@ ranked as (
         first_value(content_hash) over message as accepted_content_hash
     from candidates
     window message as (
-        partition by message_key order by received_at, row_hash, source, path, load_seq
+        partition by message_key order by received_at, row_hash, source, channel, load_seq
     )
 
 ),
@@ -77,7 +77,7 @@ decided_at_the_door as (
     select
         message_id,
         source,
-        path,
+        channel,
         event,
         reason,
         received_at,

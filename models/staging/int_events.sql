@@ -38,7 +38,7 @@ first_received as (
     select landed.*
     from landed
     inner join accepted using (message_key, received_at, row_hash, load_seq)
-    qualify row_number() over (partition by message_key order by source, path) = 1
+    qualify row_number() over (partition by message_key order by source, channel) = 1
 
 )
 

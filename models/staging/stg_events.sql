@@ -32,7 +32,7 @@ select
 
     -- how it came in
     source,
-    path,
+    channel,
     contract_version,
     violations
 

@@ -286,7 +286,7 @@ def _row(one: Any) -> dict[str, Any]:
         "message_id": one.message_id,
         "disposition": one.disposition,
         "reason": one.reason,
-        "path": one.path,
+        "channel": one.channel,
     }
 
 

@@ -5,22 +5,22 @@ with
 
 admitted as (
 
-    select source, path, message_id, received_at, count(*) as count_admitted
+    select source, channel, message_id, received_at, count(*) as count_admitted
     from {{ ref('raw_dispositions') }}
     where disposition = 'admitted'
-    group by source, path, message_id, received_at
+    group by source, channel, message_id, received_at
 
 ),
 
 landed as (
 
-    select source, path, message_id, received_at, count(*) as count_landed
+    select source, channel, message_id, received_at, count(*) as count_landed
     from {{ ref('raw_events') }}
-    group by source, path, message_id, received_at
+    group by source, channel, message_id, received_at
 
 )
 
 select *
 from admitted
-full outer join landed using (source, path, message_id, received_at)
+full outer join landed using (source, channel, message_id, received_at)
 where coalesce(count_admitted, 0) <> coalesce(count_landed, 0)

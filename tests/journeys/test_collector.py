@@ -224,7 +224,7 @@ def test_what_was_quarantined_is_replayed_by_the_rules_of_now(site: Site) -> Non
     }
     assert site.loomline("quarantine", "list")["count"] == 1
     (event,) = landed(site.home, "events")
-    assert (event["message_id"], event["path"]) == ("bad", "replay")
+    assert (event["message_id"], event["channel"]) == ("bad", "replay")
     # The client's clock is corrected by its first arrival.
     assert event["timestamp"] == first["received_at"]
     replays = [row for row in landed(site.home, "dispositions") if row["replay_of"]]
@@ -349,7 +349,7 @@ def test_a_webhook_shows_the_address_of_another_system_and_nobodys_fingerprint(
         httpx.post(f"{collector.url}/v1/forms/join", data=form)
     assert balance(site.home) == {"admitted": 2, "rejected": 1}
     assert sorted(
-        (event["path"], identifier["kind"])
+        (event["channel"], identifier["kind"])
         for event in landed(site.home, "events")
         for identifier in event["identifiers"]
     ) == [("form", "email"), ("form", "fingerprint"), ("webhook", "user_id")]
@@ -423,8 +423,8 @@ redirect: {allow: ["https://shop.example/thanks"]}
     assert (hostile.status_code, "location" in hostile.headers) == (200, False)
     assert balance(site.home) == {"admitted": 4, "dropped": 1}
     events = landed(site.home, "events")
-    assert Counter(event["path"] for event in events) == {"webhook": 2, "form": 2}
-    assert {e["message_id"] for e in events if e["path"] == "webhook"} == {"e1"}
+    assert Counter(event["channel"] for event in events) == {"webhook": 2, "form": 2}
+    assert {e["message_id"] for e in events if e["channel"] == "webhook"} == {"e1"}
 
 
 def test_events_can_be_watched_as_they_are_judged(site: Site) -> None:

@@ -138,7 +138,7 @@ def test_workers_end_with_their_parent_and_answer_what_they_have(home: Home) -> 
         b"\0" * 3_000_000,
         os.urandom(700),
         b"\n\n\xff\xfe\n",
-        b'{"source":"web","scope":"web","path":"http","received_at":1,"items":["\xc3',
+        b'{"source":"web","scope":"web","channel":"http","received_at":1,"items":["\xc3',
         b"",
     ],
     ids=["cut", "zeros", "many zeros", "noise", "line breaks", "half UTF-8", "nothing"],

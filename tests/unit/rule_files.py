@@ -70,7 +70,7 @@ def event(text: str | None = "Plan Changed", /, **fields: Any) -> Event:
     }
     if given["type"] != "track":
         given |= {"event": None, "event_text": None}
-    for name in ("message_id", "scope", "path", "content_hash", "row_hash"):
+    for name in ("message_id", "scope", "channel", "content_hash", "row_hash"):
         given.setdefault(name, "")
     return Event(timestamp=0, received_at=0, **given)
 

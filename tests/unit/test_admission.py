@@ -27,7 +27,7 @@ SECOND = 1_000_000
 NOW = 1_776_165_218 * SECOND  # 2026-04-14T11:13:38Z
 HOUR = 3600 * SECOND
 LIVE = Origin("web", "web", "http", "segment-1", NOW, keeps_received_at=False)
-FILE = replace(LIVE, path="file", keeps_received_at=True, seed="hash-of-file")
+FILE = replace(LIVE, channel="file", keeps_received_at=True, seed="hash-of-file")
 TRACK = {"type": "track", "event": "Order Completed", "userId": "u", "messageId": "m"}
 
 
@@ -530,7 +530,7 @@ def test_a_replay_reads_times_as_the_first_arrival_did(
         call,
         replace(
             origin,
-            path="replay",
+            channel="replay",
             received_at=NOW + 500 * HOUR,
             first_received_at=first["received_at"],
         ),
@@ -599,9 +599,16 @@ def test_what_makes_two_messages_contradict_each_other(
     assert (before["content_hash"] == after["content_hash"]) is is_same
 
 
+def test_a_row_of_raw_events_that_comes_back_has_no_channel_of_its_sender() -> None:
+    sent = {**TRACK, "channel": "mobile"}
+    assert "mobile" in one(sent)["context"]
+    back = {**TRACK, "channel": "http", "scope": "web", "content_hash": "a"}
+    assert "channel" not in (one({**back, "row_hash": "b"})["context"] or "")
+
+
 def test_the_row_hash_tells_rows_apart_and_not_their_place() -> None:
     row = one(TRACK)
-    assert one(TRACK, replace(LIVE, path="webhook"))["row_hash"] == row["row_hash"]
+    assert one(TRACK, replace(LIVE, channel="webhook"))["row_hash"] == row["row_hash"]
     assert one(dict(reversed(TRACK.items())))["row_hash"] == row["row_hash"]
     for change in (
         {"context": {"ip": "203.0.113.1"}},

@@ -57,7 +57,7 @@ class Sink:
 
 def line(name: str, received_at: int = NOW) -> bytes:
     record = Record(
-        source="web", scope="web", path="http", received_at=received_at, items=[name]
+        source="web", scope="web", channel="http", received_at=received_at, items=[name]
     )
     return msgspec.json.encode(record)
 

@@ -326,7 +326,7 @@ class Ingestion:
         data: bytes,
         reason: str,
         answer: Answer,
-        path: str = "http",
+        channel: str = "http",
     ) -> Answer:
         """Count a body that holds no item; one without a key is nobody's."""
         if found is None:
@@ -337,13 +337,13 @@ class Ingestion:
             data = data.replace(key_text.encode(), b"***")
         await self._store(
             self._admission.refuse(
-                data, reason, key, path, is_watched=self._debugger.is_watched
+                data, reason, key, channel, is_watched=self._debugger.is_watched
             )
         )
         return answer
 
     def _within_rate(
-        self, given: list[Any], key: WriteKey, path: str, bucket: str | None = None
+        self, given: list[Any], key: WriteKey, channel: str, bucket: str | None = None
     ) -> None:
         """Take a batch's share of a rate: the key's, or that of a `bucket` of its own.
 
@@ -356,7 +356,7 @@ class Ingestion:
         if not wait_s:
             return
         taken = self._admission.decide(
-            given, _TOO_FAST, key, path, is_watched=self._debugger.is_watched
+            given, _TOO_FAST, key, channel, is_watched=self._debugger.is_watched
         )
         self._show(taken)
         # Nobody waits for it: its sender keeps the items and sends them again.
@@ -380,7 +380,7 @@ class Ingestion:
         self,
         given: list[Any],
         key: WriteKey,
-        path: str,
+        channel: str,
         size_bytes: int,
         request: Request,
         *,
@@ -402,7 +402,7 @@ class Ingestion:
             self._admission.take,
             given,
             key,
-            path,
+            channel,
             size_bytes=size_bytes,
             is_watched=self._debugger.is_watched,
             wants_receipts=wants_receipts or request.wants_receipts,

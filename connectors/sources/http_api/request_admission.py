@@ -93,7 +93,7 @@ class RequestAdmission:
         self,
         given: list[Any],
         key: WriteKey,
-        path: str,
+        channel: str,
         *,
         size_bytes: int,
         is_watched: bool = False,
@@ -108,7 +108,7 @@ class RequestAdmission:
         record = Record(
             source=key.name,
             scope=key.scope,
-            path=path,
+            channel=channel,
             received_at=self.received_at(),
             items=given,
             gpc=gpc,
@@ -116,7 +116,7 @@ class RequestAdmission:
         origin = Origin(
             key.name,
             key.scope,
-            path,
+            channel,
             "",
             record.received_at,
             keeps_received_at=False,
@@ -124,7 +124,7 @@ class RequestAdmission:
             gpc=gpc,
             # What a webhook shows is the other system's address, not a person's.
             fingerprint=(
-                fingerprint if key.policy.fingerprint and path != "webhook" else None
+                fingerprint if key.policy.fingerprint and channel != "webhook" else None
             ),
         )
         decide, decisions = self._decide, {}
@@ -157,7 +157,7 @@ class RequestAdmission:
         given: list[Any],
         outcome: NotAdmitted,
         key: WriteKey,
-        path: str,
+        channel: str,
         *,
         is_watched: bool = False,
     ) -> Taken:
@@ -173,7 +173,7 @@ class RequestAdmission:
         record = Record(
             source=key.name,
             scope=key.scope,
-            path=path,
+            channel=channel,
             received_at=self.received_at(),
             items=[
                 item if decisions[i].is_kept else None for i, item in enumerate(given)
@@ -189,7 +189,7 @@ class RequestAdmission:
         body: bytes,
         reason: str,
         key: WriteKey,
-        path: str,
+        channel: str,
         *,
         is_watched: bool = False,
     ) -> Taken:
@@ -197,7 +197,7 @@ class RequestAdmission:
         record = Record(
             source=key.name,
             scope=key.scope,
-            path=path,
+            channel=channel,
             received_at=self.received_at(),
             refused=reason,
             body=body.decode("utf-8", "backslashreplace"),
