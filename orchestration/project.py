@@ -155,7 +155,7 @@ class Project:
                 name: {
                     "identifiers": list(settings.identifiers),
                     "consent": list(settings.consent),
-                    "refresh_after_days": settings.refresh_after_days,
+                    "resend_after_days": settings.resend_after_days,
                 }
                 for name, settings in self.destinations().items()
             },

@@ -40,9 +40,9 @@ SCHEMA = pa.schema(
         ("sent_at", pa.timestamp("us", tz="UTC")),  # the order to apply files in
         ("run_at", pa.timestamp("us", tz="UTC")),
         ("audience", pa.string()),
-        ("operation", pa.string()),  # add, refresh, remove
+        ("operation", pa.string()),  # add, resend, remove
         ("profile_id", pa.string()),
-        ("identifier_kind", pa.string()),
+        ("identifier_type", pa.string()),
         ("identifier_value", pa.string()),
     ]
 )
@@ -156,7 +156,7 @@ def _rows(batch: Batch, sent_at: datetime) -> list[Row]:
         )
 
     for change in batch.changes:
-        operation = "refresh" if change.operation == "refresh" else "add"
+        operation = "resend" if change.operation == "resend" else "add"
         put(operation, change.profile_id, change.add)
         put("remove", change.profile_id, change.remove)
     return rows

@@ -20,7 +20,7 @@ __all__ = [
     "Refusal",
 ]
 
-Operation = Literal["add", "remove", "refresh"]
+Operation = Literal["add", "remove", "resend"]
 
 
 @dataclass(frozen=True, slots=True, order=True)

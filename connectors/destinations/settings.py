@@ -64,7 +64,7 @@ class Settings(BaseModel):
         default=("profile_id", "user_id", "email"), min_length=1
     )
     consent: tuple[str, ...] = ()  # whoever refused one of these is left out
-    refresh_after_days: int | None = Field(default=None, ge=1)
+    resend_after_days: int | None = Field(default=None, ge=1)
     limits: Limits = Limits()
 
 

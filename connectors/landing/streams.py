@@ -94,9 +94,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("audience", _text),
             ("batch_key", _text),
             ("operation", _text),  # what happened to the identifier: add | remove
-            ("change", _text),  # what happened to the person: add | remove | refresh
+            ("change", _text),  # what happened to the person: add | remove | resend
             ("profile_id", _text),
-            ("identifier_kind", _text),
+            ("identifier_type", _text),
             ("identifier_hash", _text),
             ("identifier_sent", _text),
             ("level", _text),
@@ -112,7 +112,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("unchanged", pa.int64()),
             ("added", pa.int64()),
             ("removed", pa.int64()),
-            ("refreshed", pa.int64()),
+            ("resent", pa.int64()),
             ("invalid", pa.int64()),
             ("refused", pa.int64()),
             ("pending", pa.int64()),

@@ -29,7 +29,7 @@
 
 {#-
     Who is sent where: [{audience, destination, identifiers, consent,
-    refresh_after_days}], from each audience's `sync_to` and the destinations' files.
+    resend_after_days}], from each audience's `sync_to` and the destinations' files.
 -#}
 {% macro syncs() -%}
     {%- set found = [] -%}

@@ -63,6 +63,15 @@
     ) || '}'
 {%- endmacro %}
 
+{#- Seconds since 1970 as an instant in UTC. -#}
+{% macro epoch_timestamp(seconds) -%}
+    {{ return(adapter.dispatch('epoch_timestamp', 'loomline')(seconds)) }}
+{%- endmacro %}
+
+{% macro default__epoch_timestamp(seconds) -%}
+    make_timestamp(cast(round({{ seconds }} * 1000000) as bigint))
+{%- endmacro %}
+
 {#- A JSON value as text: texts without quotation marks, null when it is null. -#}
 {% macro json_text(value) -%}
     {{ return(adapter.dispatch('json_text', 'loomline')(value)) }}

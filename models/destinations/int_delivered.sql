@@ -19,7 +19,7 @@ held as (
         latest.destination,
         latest.audience,
         coalesce(aliases.profile_id, latest.profile_id) as profile_id,
-        latest.identifier_kind,
+        latest.identifier_type,
         latest.identifier_hash,
         latest.identifier_sent,
         latest.run_at

@@ -42,10 +42,10 @@ forgetting as (
         on
             desired.destination = settings.destination
             and desired.audience = settings.audience
-            and desired.identifier_kind = settings.identifier_kind
+            and desired.identifier_type = settings.identifier_type
     where
         delivered.run_at
-        < {{ run_instant() }} - settings.refresh_after_days * interval '1 day'
+        < {{ run_instant() }} - settings.resend_after_days * interval '1 day'
 
 ),
 
@@ -55,15 +55,15 @@ changes as (
         destination,
         audience,
         profile_id,
-        'add' as operation,
-        identifier_kind,
+        'add' as identifier_operation,
+        identifier_type,
         identifier_value as identifier_sent
     from missing
     union all
-    select destination, audience, profile_id, 'add', identifier_kind, identifier_value
+    select destination, audience, profile_id, 'add', identifier_type, identifier_value
     from forgetting
     union all
-    select destination, audience, profile_id, 'remove', identifier_kind, identifier_sent
+    select destination, audience, profile_id, 'remove', identifier_type, identifier_sent
     from left_over
 
 ),
@@ -85,8 +85,8 @@ select
     case
         when known.profile_id is null then 'add'
         when wanted.profile_id is null then 'remove'
-        else 'refresh'
-    end as change
+        else 'resend'
+    end as operation
 from changes
 left join known using (destination, audience, profile_id)
 left join wanted using (destination, audience, profile_id)

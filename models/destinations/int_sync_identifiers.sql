@@ -29,7 +29,7 @@ identifiers as (
 
     select
         profile_id,
-        identifier_type as identifier_kind,
+        identifier_type as identifier_type,
         identifier_value
     from {{ ref('identity_nodes') }}
     union all
@@ -42,13 +42,13 @@ select
     settings.destination,
     members.audience,
     members.profile_id,
-    identifiers.identifier_kind,
+    identifiers.identifier_type,
     identifiers.identifier_value,
-    {{ sha256_text("identifier_kind || ':' || identifiers.identifier_value") }}
+    {{ sha256_text("identifier_type || ':' || identifiers.identifier_value") }}
         as identifier_hash
 from members
 inner join settings using (audience)
-inner join identifiers using (profile_id, identifier_kind)
+inner join identifiers using (profile_id, identifier_type)
 where
     (settings.destination, members.profile_id) not in (
         select destination, profile_id from refusing

@@ -6,14 +6,14 @@
 select
     {{ literal(sync.destination) }} as destination,
     {{ literal(sync.audience) }} as audience,
-    {{ literal(kind) }} as identifier_kind,
-    {{ sync.refresh_after_days or 'null' }} as refresh_after_days
+    {{ literal(kind) }} as identifier_type,
+    {{ sync.resend_after_days or 'null' }} as resend_after_days
 union all
 {% endfor -%}
 {%- endfor -%}
 select
     cast(null as varchar) as destination,
     cast(null as varchar) as audience,
-    cast(null as varchar) as identifier_kind,
-    cast(null as integer) as refresh_after_days
+    cast(null as varchar) as identifier_type,
+    cast(null as integer) as resend_after_days
 where false

@@ -1,4 +1,4 @@
 {{ config(materialized='view') }}
 
-select distinct destination, audience, profile_id, change as operation
+select distinct destination, audience, profile_id, operation
 from {{ ref('int_sync_changes') }}

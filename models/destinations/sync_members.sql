@@ -1,4 +1,4 @@
 {{ config(materialized='view') }}
 
-select distinct destination, audience, profile_id, identifier_kind
+select distinct destination, audience, profile_id, identifier_type
 from {{ ref('int_sync_identifiers') }}

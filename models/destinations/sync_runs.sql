@@ -9,7 +9,7 @@ select
     unchanged,
     added,
     removed,
-    refreshed,
+    resent,
     invalid,
     refused,
     pending,

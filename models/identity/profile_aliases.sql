@@ -27,7 +27,7 @@ changes as (
 select
     nodes.old_profile_id,
     nodes.profile_id,
-    changes.changed_at as since,
+    changes.changed_at as aliased_at,
     changes.change || ' by ' || coalesce(changes.rule, 'evidence') as why
 from nodes
 inner join changes on nodes.old_profile_id = changes.from_profile_id

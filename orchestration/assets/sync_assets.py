@@ -119,7 +119,7 @@ def _metadata(pushes: list[Push], seconds: float) -> dict[str, int | float]:
         "unchanged": total("unchanged"),
         "added": total("added"),
         "removed": total("removed"),
-        "refreshed": total("refreshed"),
+        "resent": total("resent"),
         "refused": total("refused"),
         "pending": total("pending"),
         "size": held + total("added") - total("removed"),

@@ -69,7 +69,7 @@ def print_diff(diff: Diff) -> None:
         table = Table(title="Destinations", title_justify="left", title_style="bold")
         table.add_column("destination", overflow="fold")
         table.add_column("audience", overflow="fold")
-        for name in ("add", "remove", "refresh"):
+        for name in ("add", "remove", "resend"):
             table.add_column(name, justify="right")
         table.add_column("")
         for sync in diff.syncs:
@@ -99,7 +99,7 @@ def diff_markdown(diff: Diff) -> str:
             f"<details><summary>Some of them</summary>\n\n{table}\n\n</details>"
         )
     if diff.syncs:
-        columns = ("destination", "audience", "add:", "remove:", "refresh:", "")
+        columns = ("destination", "audience", "add:", "remove:", "resend:", "")
         parts.append(_table(columns, map(_sync_cells, diff.syncs)))
     if others:
         lines = "\n".join(f"- {line}" for line in map(_line, others))
@@ -148,7 +148,7 @@ def _sync_cells(sync: SyncDiff) -> tuple[str, ...]:
     counts = (
         (sync.after.add, sync.before.add),
         (sync.after.remove, sync.before.remove),
-        (sync.after.refresh, sync.before.refresh),
+        (sync.after.resend, sync.before.resend),
     )
     told = {"new": "new here", "kept": "", "ended": "no longer synced here"}
     notes = [told[sync.status]]

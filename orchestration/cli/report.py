@@ -53,7 +53,7 @@ def run_summary(result: RunResult) -> dict[str, Any]:
                 "sendable": push.sync.sendable,
                 "added": push.added,
                 "removed": push.removed,
-                "refreshed": push.refreshed,
+                "resent": push.resent,
                 "refused": push.refused,
                 "pending": push.pending,
                 "matched": push.matched,
@@ -133,11 +133,11 @@ def _count(number: int, noun: str) -> str:
 
 def _pushed(runs: list[RunResult]) -> Table:
     table = _table(
-        "Pushed", "destination", "audience", "added", "removed", "refreshed", "pending"
+        "Pushed", "destination", "audience", "added", "removed", "resent", "pending"
     )
     for run in runs:
         for push in run.pushes:
-            counts = (push.added, push.removed, push.refreshed, push.pending)
+            counts = (push.added, push.removed, push.resent, push.pending)
             if any(counts):
                 sync = push.sync
                 cells = (f"{count:,}" for count in counts)

@@ -285,6 +285,6 @@ def _pushes(project: Project, runs: list[RunResult]) -> dict[str, Counter[str]]:
             counts = pushes[push.sync.destination]
             counts["added"] += push.added
             counts["removed"] += push.removed
-            counts["refreshed"] += push.refreshed
+            counts["resent"] += push.resent
             counts["pending"] += push.pending
     return pushes

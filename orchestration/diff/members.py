@@ -71,7 +71,7 @@ class Counts:
 
     add: int = 0
     remove: int = 0
-    refresh: int = 0
+    resend: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ def _operations(sync: Sync) -> set[tuple[str, str]]:
 
 
 def _counts(sync: Sync) -> Counts:
-    return Counts(sync.count("add"), sync.count("remove"), sync.count("refresh"))
+    return Counts(sync.count("add"), sync.count("remove"), sync.count("resend"))
 
 
 def unconfirmed_batches(home: Home) -> dict[str, int]:

@@ -119,7 +119,7 @@ class Models:
         if path.exists():
             open_when_free(path, self.say).close()
 
-    def refresh_confirmed(self, *, at: datetime) -> None:
+    def update_confirmed(self, *, at: datetime) -> None:
         """Bring what tells of deliveries up to date: it is read next."""
         self.run("run", at=at, select="raw_acks+ raw_runs+ raw_loads")
 

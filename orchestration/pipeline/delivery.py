@@ -62,9 +62,9 @@ class Push:
     unchanged: int
     added: int = 0
     removed: int = 0
-    refreshed: int = 0
-    refused: int = 0  # of those to add or refresh
-    pending: int = 0  # of those to add or refresh
+    resent: int = 0
+    refused: int = 0  # of those to add or resend
+    pending: int = 0  # of those to add or resend
     matched: int | None = None
     held_back: str | None = None  # why something was not sent
 
@@ -88,22 +88,22 @@ def read_syncs(home: Home) -> list[Sync]:
             syncs.setdefault((destination, audience), unlisted)
         rows = warehouse.sql(
             """
-            select destination, audience, profile_id, change, operation,
-                identifier_kind, identifier_sent
+            select destination, audience, profile_id, operation, identifier_operation,
+                identifier_type, identifier_sent
             from destinations.int_sync_changes
             order by all
             """
         ).fetchall()
     people: dict[tuple[str, str, str], tuple[str, list[Identifier], list[Identifier]]]
     people = defaultdict(lambda: ("", [], []))
-    for destination, audience, profile_id, change, operation, kind, sent in rows:
+    for destination, audience, profile_id, operation, done, type_, sent in rows:
         key = (destination, audience, profile_id)
         _, add, remove = people[key]
-        (add if operation == "add" else remove).append(Identifier(kind, sent))
-        people[key] = (change, add, remove)
-    for (destination, audience, profile_id), (change, add, remove) in people.items():
+        (add if done == "add" else remove).append(Identifier(type_, sent))
+        people[key] = (operation, add, remove)
+    for (destination, audience, profile_id), (operation, add, remove) in people.items():
         syncs[destination, audience].changes.append(
-            Change(change, profile_id, tuple(add), tuple(remove))  # type: ignore[arg-type]
+            Change(operation, profile_id, tuple(add), tuple(remove))  # type: ignore[arg-type]
         )
     return list(syncs.values())
 
@@ -179,7 +179,7 @@ def _count_recovered(push: Push, recovered: Recovered) -> None:
         elif profile_id not in changed:
             push.unchanged -= 1
             push.added += operation == "add"
-            push.refreshed += operation == "refresh"
+            push.resent += operation == "resend"
 
 
 def _push(
@@ -189,7 +189,7 @@ def _push(
     sync: Sync,
     at: datetime,
 ) -> Push:
-    to_show = sync.count("add", "refresh")
+    to_show = sync.count("add", "resend")
     push = Push(sync, unchanged=sync.sendable - to_show)
     if not sync.changes:
         return push
@@ -211,10 +211,10 @@ def _push(
             elif change.operation == "remove":
                 push.removed += 1
             else:
-                push.refreshed += 1
+                push.resent += 1
 
     outcome = _send(home, outbox, destinations, batches, confirmed)
-    push.pending = to_show - push.added - push.refreshed - push.refused
+    push.pending = to_show - push.added - push.resent - push.refused
     push.matched = outcome.matched
     push.held_back = outcome.error
     return push
@@ -318,7 +318,7 @@ def _record(home: Home, pushes: list[Push], at: datetime) -> None:
                 push.unchanged,
                 push.added,
                 push.removed,
-                push.refreshed,
+                push.resent,
                 invalid,
                 push.refused,
                 push.pending,

@@ -150,7 +150,7 @@ class Run:
                 # What was confirmed since the models were built is no difference.
                 self._is_current &= not recovered
             if not self._is_current:
-                self.models.refresh_confirmed(at=self.at)
+                self.models.update_confirmed(at=self.at)
                 self._is_current = True
             self.models.wait_until_free()
             syncs = [
@@ -172,7 +172,7 @@ class Run:
     def publish(self) -> Published:
         """Write down what was confirmed, then publish the tables for readers."""
         with self.result.timed("models"):
-            self.models.refresh_confirmed(at=self.at)
+            self.models.update_confirmed(at=self.at)
         with self.result.timed("publish"):
             self.models.wait_until_free()
             self.result.published = publish(self.home, at=self.at)

@@ -22,8 +22,8 @@ changes as (
     select
         destination,
         audience,
-        operation,
-        {{ sha256_text("identifier_kind || ':' || identifier_sent") }} as identifier_hash
+        identifier_operation,
+        {{ sha256_text("identifier_type || ':' || identifier_sent") }} as identifier_hash
     from {{ ref('int_sync_changes') }}
 
 ),
@@ -34,7 +34,7 @@ expected as (
     except
     select destination, audience, identifier_hash
     from changes
-    where operation = 'remove'
+    where identifier_operation = 'remove'
 
 ),
 
@@ -44,7 +44,7 @@ after_push as (
     union
     select destination, audience, identifier_hash
     from changes
-    where operation = 'add'
+    where identifier_operation = 'add'
 
 )
 

@@ -2,5 +2,5 @@
 select *
 from {{ ref('sync_runs') }}
 where
-    eligible is distinct from unchanged + added + refreshed + invalid + refused + pending
-    or least(unchanged, added, removed, refreshed, invalid, refused, pending) < 0
+    eligible is distinct from unchanged + added + resent + invalid + refused + pending
+    or least(unchanged, added, removed, resent, invalid, refused, pending) < 0

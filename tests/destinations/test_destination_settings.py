@@ -33,16 +33,16 @@ def test_defaults_and_names(tmp_path: Path) -> None:
     assert isinstance(drop, file.Settings)
     assert (crm.batch_rows, crm.timeout_s, drop.batch_rows) == (500, 15, 100_000)
     assert crm.identifiers == drop.identifiers == ("profile_id", "user_id", "email")
-    assert (crm.consent, crm.refresh_after_days) == ((), None)
+    assert (crm.consent, crm.resend_after_days) == ((), None)
 
 
 def test_every_key_can_be_set(tmp_path: Path) -> None:
     more = "batch_rows: 10\nidentifiers: [email]\nconsent: [advertising]\n"
-    more += "refresh_after_days: 400\nlimits: {max_change_ratio: 0.3, min_rows: 0}\n"
+    more += "resend_after_days: 400\nlimits: {max_change_ratio: 0.3, min_rows: 0}\n"
     found = load_destinations(write(tmp_path, crm=WEBHOOK + more + "timeout_s: 20\n"))
     crm = found["crm"]
     assert isinstance(crm, webhook.Settings)
-    assert (crm.batch_rows, crm.refresh_after_days, crm.timeout_s) == (10, 400, 20)
+    assert (crm.batch_rows, crm.resend_after_days, crm.timeout_s) == (10, 400, 20)
     assert (crm.identifiers, crm.consent) == (("email",), ("advertising",))
     assert (crm.limits.max_change_ratio, crm.limits.min_rows) == (0.3, 0)
 

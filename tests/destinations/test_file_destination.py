@@ -65,7 +65,7 @@ def test_one_row_per_person_and_identifier(url: str, format: Format) -> None:
     batch = batch_of(
         addition("p1"),
         Change("add", "p2", (email("new@example.com"), email(TRICKY))),
-        Change("refresh", "p3", (email("new3@x.org"),), (email("old3@x.org"),)),
+        Change("resend", "p3", (email("new3@x.org"),), (email("old3@x.org"),)),
         removal("p4"),
     )
     receipt = File("crm", url, format, clock=lambda: RUN_AT).push(batch)
@@ -77,7 +77,7 @@ def test_one_row_per_person_and_identifier(url: str, format: Format) -> None:
         ("add", "p1", "p1@example.com"),
         ("add", "p2", "new@example.com"),
         ("add", "p2", TRICKY),
-        ("refresh", "p3", "new3@x.org"),
+        ("resend", "p3", "new3@x.org"),
         ("remove", "p3", "old3@x.org"),
         ("remove", "p4", "p4@example.com"),
     ]
@@ -89,7 +89,7 @@ def test_one_row_per_person_and_identifier(url: str, format: Format) -> None:
             "audience": "buyers",
             "operation": operation,
             "profile_id": person,
-            "identifier_kind": "email",
+            "identifier_type": "email",
             "identifier_value": value,
         }
         for operation, person, value in expected

@@ -147,7 +147,7 @@ def test_what_it_holds_can_be_read(sandbox: Start, webhook: Open) -> None:
         "count": 2,
         "added": 2,
         "removed": 1,
-        "refreshed": 0,
+        "resent": 0,
         "refused": 0,
         "duplicates": 0,
     }

@@ -90,7 +90,7 @@ def test_people_are_added_changed_and_removed(sandbox: Start, webhook: Open) -> 
     hook.push(batch_of(addition("p1"), addition("p2")))
     assert set(box.members("buyers")) == {"p1", "p2"}
     new = email("new@example.com")
-    changed = Change("refresh", "p1", (new,), (email("p1@example.com"),))
+    changed = Change("resend", "p1", (new,), (email("p1@example.com"),))
     hook.push(batch_of(changed, removal("p2")))
     assert box.members("buyers") == {"p1": {new}}
 
@@ -117,11 +117,11 @@ def test_keys_name_the_content_and_not_the_run() -> None:
     assert later.key == one.key
     assert len({one.key, other.key, batch_of(*one.changes, audience="b").key}) == 3
     new, olds = (email("new@x.org"),), (email("a@x.org"), email("b@x.org"))
-    replaced = [Change("refresh", "p1", new, (old,)) for old in olds]
+    replaced = [Change("resend", "p1", new, (old,)) for old in olds]
     assert batch_of(replaced[0]).key != batch_of(replaced[1]).key
     assert (
-        batch_of(Change("refresh", "p1", new, olds)).key
-        == batch_of(Change("refresh", "p1", new, olds[::-1])).key
+        batch_of(Change("resend", "p1", new, olds)).key
+        == batch_of(Change("resend", "p1", new, olds[::-1])).key
     )
     assert batch_of(*both).key == batch_of(*reversed(both)).key
 

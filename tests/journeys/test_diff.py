@@ -79,7 +79,7 @@ class Shop:
         return diff(self.project, at=at, base=base)
 
     def run(self, at: datetime, *, push: bool = True) -> dict[tuple[str, str], object]:
-        """The next run; returns (added, removed, refreshed) by sync, if any."""
+        """The next run; returns (added, removed, resent) by sync, if any."""
         with running(Models(self.project), at=at) as run:
             run.land()
             run.build()
@@ -89,7 +89,7 @@ class Shop:
         return {
             (push.sync.destination, push.sync.audience): counts
             for push in pushes
-            if any(counts := (push.added, push.removed, push.refreshed))
+            if any(counts := (push.added, push.removed, push.resent))
         }
 
     def land(self, number: int) -> None:
@@ -171,7 +171,7 @@ def announced_pushes(found: Diff) -> dict[tuple[str, str], object]:
     return {
         (sync.destination, sync.audience): counts
         for sync in found.syncs
-        if any(counts := (sync.after.add, sync.after.remove, sync.after.refresh))
+        if any(counts := (sync.after.add, sync.after.remove, sync.after.resend))
     }
 
 
@@ -262,7 +262,7 @@ def identifier_limit(shop: Shop) -> None:
 
 def changed_macro(shop: Shop) -> None:
     old = "events.timestamp >= {{ days_before(run_instant(), within_days) }}"
-    file = shop.path / "macros" / "audience" / "words.sql"
+    file = shop.path / "macros" / "audience" / "conditions.sql"
     text = file.read_text()
     new = old.replace("within_days", "within_days * 2")
     file.write_text(text.replace(old, new, 1))

@@ -601,9 +601,9 @@ def test_what_makes_two_messages_contradict_each_other(
 
 def test_a_row_of_raw_events_that_comes_back_has_no_channel_of_its_sender() -> None:
     sent = {**TRACK, "channel": "mobile"}
-    assert "mobile" in one(sent)["context"]
+    assert b"mobile" in one(sent)["context"]
     back = {**TRACK, "channel": "http", "scope": "web", "content_hash": "a"}
-    assert "channel" not in (one({**back, "row_hash": "b"})["context"] or "")
+    assert b"channel" not in (one({**back, "row_hash": "b"})["context"] or b"")
 
 
 def test_the_row_hash_tells_rows_apart_and_not_their_place() -> None:

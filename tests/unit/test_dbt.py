@@ -1,4 +1,4 @@
-"""The models' unit tests, the balances of tests/data, and the words of audiences."""
+"""The models' unit tests, the balances of tests/data, and the conditions of audiences."""
 
 import re
 import shutil
@@ -205,8 +205,8 @@ BREAKS = {
         set unchanged = unchanged - 1000, added = added + 1000""",
     ),
     "desired_and_delivered_differ_by_the_changes": (
-        "delete from destinations.int_sync_changes where operation = 'add'",
-        "delete from destinations.int_sync_changes where operation = 'remove'",
+        "delete from destinations.int_sync_changes where identifier_operation = 'add'",
+        "delete from destinations.int_sync_changes where identifier_operation = 'remove'",
         "delete from destinations.int_delivered",
     ),
     # one for all tests of its kind

@@ -22,7 +22,9 @@ def test_landing_that_stays_survives_a_file_somebody_is_editing(tmp_path: Path) 
     prepare(home)
     writer = SegmentWriter(segments_folder(home), lambda tokens, error: None)
     writer.start()
-    record = Record(source="web", scope="web", channel="http", received_at=1, items=[CALL])
+    record = Record(
+        source="web", scope="web", channel="http", received_at=1, items=[CALL]
+    )
     writer.append(msgspec.json.encode(record), 1, None)
     writer.close()
 

@@ -164,7 +164,7 @@ class Sandbox:
                 "count": len(applied),
                 "added": sum(delivery.count("add") for delivery in applied),
                 "removed": sum(delivery.count("remove") for delivery in applied),
-                "refreshed": sum(delivery.count("refresh") for delivery in applied),
+                "resent": sum(delivery.count("resend") for delivery in applied),
                 "refused": sum(len(delivery.refused) for delivery in applied),
                 "duplicates": self._duplicates,
             }
@@ -398,7 +398,7 @@ def _delivery_row(delivery: _Delivery) -> str:
         html.escape(delivery.content.audience),
         *(
             f"{delivery.count(operation):,}"
-            for operation in ("add", "remove", "refresh")
+            for operation in ("add", "remove", "resend")
         ),
         f"<code>{html.escape(delivery.webhook_id[:12])}</code>",
     )
@@ -435,7 +435,7 @@ b {{ font-weight: 500; color: #42608f }}
 E-mail addresses are masked. Reload to see what has arrived since.</p>
 <section><h2>Last deliveries <em>{count:,} in total</em></h2>
 <table><tr><th>Received (UTC)</th><th>Audience</th><th>Added</th><th>Removed</th>
-<th>Refreshed</th><th>Delivery</th></tr>{deliveries}</table></section>
+<th>Resent</th><th>Delivery</th></tr>{deliveries}</table></section>
 {audiences}
 </html>
 """

@@ -1,5 +1,5 @@
 {#-
-    The words an audience is written in. A condition is a dictionary: `sql`, a query of
+    The conditions of audiences. A condition is a dictionary: `sql`, a query of
     profile ids, and `is_not`, whether the people found are the ones left out.
 
     Windows are half-open and end at the run's instant: [now - n days, now), UTC.
