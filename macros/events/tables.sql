@@ -29,33 +29,33 @@
 
     {%- set events_schema = generate_schema_name(config.get('schema'), none) -%}
 
-    {% do scratch('wanted_columns', sql) %}
+    {% call temp_table('wanted_columns') %}{{ sql }}{% endcall %}
     {% if existing is none %}
         {#- SQLMesh keeps the registry in another schema; the tables are in one alone. -#}
         {% do adapter.create_schema(event_table(events_schema, 'any')) %}
         {% do create_event_registry(registry) %}
     {% endif %}
-    {%- set since = -1 if is_full else scratch_value(
-        'select coalesce(max(load_seq), -1) from ' ~ beside(registry, 'loaded')
+    {%- set since = -1 if is_full else query_value(
+        'select coalesce(max(load_seq), -1) from ' ~ side_table(registry, 'loaded')
     ) | int -%}
     {% do find_replaced_rows(registry, since) %}
     {% do find_table_work(registry, events_schema, since, is_full) %}
-    {%- set work = fromjson(scratch_value(
+    {%- set work = fromjson(query_value(
         "select coalesce(cast(to_json(list(table_work order by table_name)) as varchar),"
         ~ " '[]') from table_work"
     )) -%}
     {% do drop_former_tables(registry, events_schema) %}
     {% if work %}
-        {% do scratch('changed_events', "
-            select " ~ (standard_columns() | list) | join(', ') ~ ", load_seq,
+        {% call temp_table('changed_events') %}
+            select {{ (standard_columns() | list) | join(', ') }}, load_seq,
                 coalesce(nullif(properties, ''), '{}') as properties
-            from " ~ ref('int_events') ~ "
+            from {{ ref('int_events') }}
             where type = 'track' and (
-                load_seq > " ~ since ~ "
+                load_seq > {{ since }}
                 or event in (select event from table_work where action = 'build')
             )
             order by event
-        ") %}
+        {% endcall %}
     {% endif %}
     {% for table in work %}
         {%- set relation = event_table(events_schema, table.table_name) -%}
@@ -67,13 +67,13 @@
             {% do extend_event_table(relation, table, since) %}
         {% endif %}
     {% endfor %}
-    {% if scratch_count(difference('wanted_columns', registry)) %}
+    {% if row_count(difference('wanted_columns', registry)) %}
         {% do record_schema_changes(registry) %}
         {% do replace_registry(registry) %}
     {% endif %}
     {% if work %}
         {#- It may hold much, and the connection is kept. -#}
-        {% do scratch('changed_events', 'select null as event limit 0') %}
+        {% call temp_table('changed_events') %}select null as event limit 0{% endcall %}
     {% endif %}
     {% do remember_load(registry) %}
 
@@ -96,7 +96,7 @@
         create table {{ registry }} as select * from wanted_columns limit 0
     {% endcall %}
     {% call statement() %}
-        create table if not exists {{ beside(registry, 'changes') }} (
+        create table if not exists {{ side_table(registry, 'changes') }} (
             changed_at timestamp,
             event varchar,
             table_name varchar,
@@ -108,7 +108,7 @@
         )
     {% endcall %}
     {% call statement() %}
-        create table if not exists {{ beside(registry, 'loaded') }} (load_seq bigint)
+        create table if not exists {{ side_table(registry, 'loaded') }} (load_seq bigint)
     {% endcall %}
 {% endmacro %}
 
@@ -119,19 +119,19 @@
     replaced_rows (table_name, scope, message_id).
 -#}
 {% macro find_replaced_rows(registry, since) %}
-    {% do scratch('replaced_rows', "
+    {% call temp_table('replaced_rows') %}
         select distinct named.table_name, events.scope, events.message_id
-        from " ~ ref('int_events') ~ " as events
-        inner join " ~ ref('int_dispositions') ~ " as former using (message_key)
+        from {{ ref('int_events') }} as events
+        inner join {{ ref('int_dispositions') }} as former using (message_key)
         inner join (
             select distinct event, table_name
-            from " ~ registry ~ "
+            from {{ registry }}
             where table_name is not null
         ) as named on former.event = named.event
-        where events.load_seq > " ~ since ~ "
-            and former.load_seq <= " ~ since ~ "
+        where events.load_seq > {{ since }}
+            and former.load_seq <= {{ since }}
             and former.disposition <> 'accepted'
-    ") %}
+    {% endcall %}
 {% endmacro %}
 
 
@@ -149,7 +149,7 @@
     once: adding 2,000 one by one takes DuckDB 6 s, and as long again to be told so.
 -#}
 {% macro find_table_work(registry, schema, since, is_full) %}
-    {% do scratch('table_work', "
+    {% call temp_table('table_work') %}
         with
         wanted as (
             select
@@ -174,20 +174,20 @@
                 event,
                 table_name,
                 list([column_name, type, coalesce(path, '')] order by position) as made
-            from " ~ registry ~ "
+            from {{ registry }}
             where column_name is not null
             group by event, table_name
         ),
         there as (
             select table_name, count(*) as count_columns, any_value(count_rows) as count_rows
-            from (" ~ catalog_columns(schema) ~ ")
-            inner join (" ~ catalog_rows(schema) ~ ") using (table_name)
+            from ({{ catalog_columns(schema) }})
+            inner join ({{ catalog_rows(schema) }}) using (table_name)
             group by table_name
         ),
         news as (
             select distinct event
-            from " ~ ref('int_events') ~ "
-            where load_seq > " ~ since ~ " and type = 'track'
+            from {{ ref('int_events') }}
+            where load_seq > {{ since }} and type = 'track'
         ),
         decided as (
             select
@@ -197,7 +197,7 @@
                 len(had.made) as count_had,
                 replaced.table_name is not null as has_replaced,
                 case
-                    when " ~ is_full ~ "
+                    when {{ is_full }}
                         or had.made is null
                         or there.count_columns is distinct from len(had.made)
                         or list_slice(wanted.made, 1, len(had.made)) <> had.made
@@ -215,13 +215,13 @@
                 on wanted.table_name = replaced.table_name
         )
         select * from decided where action is not null
-    ") %}
+    {% endcall %}
 {% endmacro %}
 
 
 {#- Tables of names that no event has any longer: another came first, or all is gone. -#}
 {% macro drop_former_tables(registry, schema) %}
-    {%- set names = fromjson(scratch_value(
+    {%- set names = fromjson(query_value(
         "select coalesce(cast(to_json(list(distinct table_name)) as varchar), '[]') from "
         ~ registry
         ~ " where table_name not in ("
@@ -329,7 +329,7 @@
 {#- One row for each table and column that came, went, or has another type or name. -#}
 {% macro record_schema_changes(registry) %}
     {% call statement() %}
-        insert into {{ beside(registry, 'changes') }}
+        insert into {{ side_table(registry, 'changes') }}
         with
         wanted as (
             select event, path, property, table_name, column_name, type
@@ -386,10 +386,10 @@
 
 {% macro remember_load(registry) %}
     {% call statement() %}
-        delete from {{ beside(registry, 'loaded') }}
+        delete from {{ side_table(registry, 'loaded') }}
     {% endcall %}
     {% call statement('main') %}
-        insert into {{ beside(registry, 'loaded') }}
+        insert into {{ side_table(registry, 'loaded') }}
         select coalesce(max(load_seq), -1) from {{ ref('int_events') }}
     {% endcall %}
 {% endmacro %}

@@ -31,7 +31,7 @@
     inner join ({{ raw_stream('events', watermark()) }}) as arrivals using (event)
     where arrivals.received_at <= full_events.last_since
 {%- endset %}
-{%- set rereads = is_incremental() and scratch_count('(' ~ reopened ~ ')') %}
+{%- set rereads = is_incremental() and row_count('(' ~ reopened ~ ')') %}
 
 with
 

@@ -9,4 +9,4 @@ select
     old_type,
     new_type,
     property
-from {{ beside(ref('event_columns'), 'changes') }}
+from {{ side_table(ref('event_columns'), 'changes') }}

@@ -8,4 +8,4 @@ select
     right_value,
     message_id,
     received_at
-from {{ beside(ref('int_nodes'), 'conflicts') }}
+from {{ side_table(ref('int_nodes'), 'conflicts') }}

@@ -16,7 +16,7 @@ nodes as (
 changes as (
 
     select *
-    from {{ beside(ref('int_nodes'), 'changes') }}
+    from {{ side_table(ref('int_nodes'), 'changes') }}
     where change <> 'split'
     qualify row_number() over (
         partition by from_profile_id order by load_seq desc, into_profile_id

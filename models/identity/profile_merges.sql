@@ -4,7 +4,7 @@ with
 
 changes as (
 
-    select * from {{ beside(ref('int_nodes'), 'changes') }}
+    select * from {{ side_table(ref('int_nodes'), 'changes') }}
 
 )
 

@@ -4,7 +4,7 @@
 {%- set tables = [] %}
 {#- SQLMesh asks for the SQL before there is anything to ask. -#}
 {%- if execute and adapter.resolve_identifier is not defined %}
-{%- set tables = fromjson(scratch_value(
+{%- set tables = fromjson(query_value(
     "select coalesce(cast(to_json(list(distinct table_name)) as varchar), '[]') from "
     ~ columns ~ " where table_name is not null"
 )) %}

@@ -113,7 +113,7 @@ def built(project_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Model
             }
             with home_of(models):
                 deliver_changes(home, destinations, read_syncs(home), at=at)
-                models.refresh_confirmed(at=at)
+                models.update_confirmed(at=at)
     return models
 
 

@@ -92,7 +92,7 @@ class Checkout:
         deliver_changes(
             self.home, self.project.destinations(), read_syncs(self.home), at=at
         )
-        self.models.refresh_confirmed(at=at)
+        self.models.update_confirmed(at=at)
 
     def sqlmesh(self, *arguments: str, at: datetime = AS_OF[1], code: int = 0) -> str:
         return self.beside([str(BIN / "sqlmesh"), *arguments], at, code)

@@ -1,0 +1,47 @@
+{#-
+    Step: hubs, the values with more links than one person has.
+
+    Reads      links, types, changed_nodes (identifier_type, identifier_value)
+    Leaves     hubs (identifier_type, identifier_value)
+    Invariant  Holds a changed identifier if and only if it is linked to more than
+               max_stronger_links user_ids, or to more than max_weaker_links weak values
+               without fingerprints. Identifiers that did not change keep their is_hub.
+-#}
+{% macro find_hubs(links, types) %}
+    {#- Fingerprints do not count: each person gets a new one every day. -#}
+    {% call temp_table('hubs') %}
+        with sides as (
+            select left_type as identifier_type, left_value as identifier_value,
+                right_type as other_type
+            from {{ links }}
+            where count_events > 0
+                and (left_type, left_value) <> (right_type, right_value)
+            union all
+            select right_type, right_value, left_type
+            from {{ links }}
+            where count_events > 0
+                and (left_type, left_value) <> (right_type, right_value)
+        ),
+        counts as (
+            select
+                identifier_type,
+                identifier_value,
+                count(*) filter (where others.priority = 1) as count_stronger,
+                count(*) filter (
+                    where others.class = 'weak' and others.kind <> 'fingerprint'
+                ) as count_weaker
+            from sides
+            inner join {{ types }} as others on sides.other_type = others.kind
+            where identifier_type in (
+                select kind from {{ types }}
+                where coalesce(max_stronger_links, max_weaker_links) is not null
+            )
+            and (identifier_type, identifier_value) in (select * from changed_nodes)
+            group by identifier_type, identifier_value
+        )
+        select identifier_type, identifier_value
+        from counts
+        inner join {{ types }} as types on counts.identifier_type = types.kind
+        where count_stronger > max_stronger_links or count_weaker > max_weaker_links
+    {% endcall %}
+{% endmacro %}
