@@ -25,7 +25,7 @@ Operation = Literal["add", "remove", "resend"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identifier:
-    kind: str
+    type: str
     value: str = field(repr=False)  # a repr ends up in tracebacks and logs
 
 

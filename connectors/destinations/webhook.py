@@ -333,7 +333,7 @@ def _checked_url(url: str, *, allow_private: bool) -> None:
 def _masked(reason: str, change: Change) -> str:
     """The reason without what it may repeat of the person's data."""
     for identifier in (*change.add, *change.remove):
-        if identifier.value and identifier.kind != "profile_id":
+        if identifier.value and identifier.type != "profile_id":
             parts = re.split(re.escape(identifier.value), reason, flags=re.IGNORECASE)
-            reason = f"<{identifier.kind}>".join(parts)
+            reason = f"<{identifier.type}>".join(parts)
     return re.sub(r"\S+@\S+", "<email>", reason)[:MAX_REASON_CHARS]

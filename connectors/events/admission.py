@@ -256,13 +256,13 @@ class Admission:
         carried = [
             identifier
             for identifier in self._builder.identifiers_of(event)
-            if identifier not in self._placeholders or identifier.kind == PERSONLESS
+            if identifier not in self._placeholders or identifier.type == PERSONLESS
         ]
-        if any(identifier.kind == "fingerprint" for identifier in carried):
+        if any(identifier.type == "fingerprint" for identifier in carried):
             return False  # the one that was sent stays
         return not carried or (
             event.type == "identify"
-            and any(identifier.kind in self._strong for identifier in carried)
+            and any(identifier.type in self._strong for identifier in carried)
         )
 
     def _decision_about(

@@ -33,7 +33,7 @@ Disposition = Literal[
 class Identifier(NamedTuple):
     """One identifier an event carries, normalised at admission."""
 
-    kind: str
+    type: str
     value: str
     rule: int  # version of the normalisation rule that made `value`
 

@@ -1,6 +1,6 @@
 """Identifiers an event carries, normalised at admission by the rules in the seeds.
 
-Which kinds exist, where each is read from and how it is normalised stands in
+Which types exist, where each is read from and how it is normalised stands in
 `seeds/identifier_types.csv`; the models read the same file for classes and limits.
 """
 
@@ -40,11 +40,11 @@ LONGEST_VALUE = 1_024
 identity do not carry it; the event keeps the value that was sent."""
 
 PERSONLESS = "personless_id"
-"""Kind of the ids of an event that says `$process_person_profile: false`: it belongs to
+"""Type of the ids of an event that says `$process_person_profile: false`: it belongs to
 no profile, not even one that is known by these ids."""
 
 MENTIONED = "mentioned_id"
-"""Kind of an id that a group's description came with: the profile's that is known by it
+"""Type of an id that a group's description came with: the profile's that is known by it
 from other events, otherwise no profile's. PostHog's SDKs for servers invent one."""
 
 _PHONE_LENGTH = 64  # with blanks, brackets and an extension; longer is no number
@@ -88,20 +88,20 @@ Rule = Callable[[str], str | None]
 
 
 class _Place(NamedTuple):
-    """One place that a kind of identifier is read from."""
+    """One place that an identifier type is read from."""
 
     name: str  # of the member that holds it
-    kind: str
-    rank: int  # 0 for the first place of its kind
+    type: str
+    rank: int  # 0 for the first place of its type
     rule: Rule
 
 
 _Found = tuple[str, int, Rule, Any]
-"""A value that was found: its kind, the rank of its place, its rule, and itself."""
+"""A value that was found: its type, the rank of its place, its rule, and itself."""
 
 
 class IdentifierRules:
-    """The table of identifier kinds, compiled."""
+    """The table of identifier types, compiled."""
 
     def __init__(self, rows: list[dict[str, str]]) -> None:
         # Sorted by where a value is read from: most events lack most places.
@@ -111,13 +111,15 @@ class IdentifierRules:
         self._context_traits: list[_Place] = []
         self._once: list[_Place] = []  # traits set once
         self._context: dict[str, list[tuple[tuple[str, ...], _Place]]] = {}
-        self.strong = frozenset(r["kind"] for r in rows if r["class"] == "strong")
+        self.strong = frozenset(
+            r["identifier_type"] for r in rows if r["class"] == "strong"
+        )
         for row in rows:
             rule = _NORMALISE[row["normalisation"]]
             for rank, path in enumerate(row["read_from"].split("|")):
-                self._add(path.strip(), row["kind"], rank, rule)
-        for kind in ("distinct_id", "previous_id"):
-            self._fields.append(_Place(kind, kind, 0, _trim))
+                self._add(path.strip(), row["identifier_type"], rank, rule)
+        for type_ in ("distinct_id", "previous_id"):
+            self._fields.append(_Place(type_, type_, 0, _trim))
         self._values_of = attrgetter(*(place.name for place in self._fields))
         last = max(len(row["read_from"].split("|")) for row in rows)
         self._once = [
@@ -145,7 +147,7 @@ class IdentifierRules:
             raise ConfigError(f"{path}: {error} is missing or not known") from error
 
     def of(self, event: Event) -> list[Identifier]:
-        """Every identifier of the event once; a kind is read at the first place it has.
+        """Every identifier of the event once; a type is read at the first place it has.
 
         `distinct_id` and `previous_id` come under their own names: whether they are a
         user or a cookie is known only with the whole history, in SQL. The same holds of
@@ -170,9 +172,9 @@ class IdentifierRules:
         """Every identifier of the event, also where it is to belong to no profile."""
         found: list[_Found] = []
         values = self._values_of(event)
-        for value, (_, kind, rank, rule) in zip(values, self._fields, strict=True):
+        for value, (_, type_, rank, rule) in zip(values, self._fields, strict=True):
             if value is not None:
-                found.append((kind, rank, rule, value))
+                found.append((type_, rank, rule, value))
         context, traits = event.context, event.traits
         # A group call's own traits are the group's, and so are their `$` fields; those
         # of other calls' properties describe what happened.
@@ -189,39 +191,39 @@ class IdentifierRules:
             listed: list[_Found] = []
             for first, places in self._context.items():
                 if first in context:
-                    for path, (_, kind, rank, rule) in places:
+                    for path, (_, type_, rank, rule) in places:
                         value = _at(context[first], path)
                         if isinstance(value, list):
                             members = (m for m in value if isinstance(m, dict))
                             ids = map(_external_id, members)
-                            listed += ((kind, rank, rule, id_) for id_ in ids)
+                            listed += ((type_, rank, rule, id_) for id_ in ids)
                         else:
-                            found.append((kind, rank, rule, value))
+                            found.append((type_, rank, rule, value))
             found += listed
         return _normalised(found)
 
-    def _add(self, path: str, kind: str, rank: int, rule: Rule) -> None:
+    def _add(self, path: str, type_: str, rank: int, rule: Rule) -> None:
         match path.split("."):
             case [name] if name.startswith("$"):
-                self._system.append(_Place(name, kind, rank, rule))
+                self._system.append(_Place(name, type_, rank, rule))
             case ["traits", name]:
-                self._traits.append(_Place(name, kind, rank, rule))
+                self._traits.append(_Place(name, type_, rank, rule))
             case ["context", "traits", name]:
-                self._context_traits.append(_Place(name, kind, rank, rule))
+                self._context_traits.append(_Place(name, type_, rank, rule))
             case ["context", first, *rest]:
-                place = _Place(first, kind, rank, rule)
+                place = _Place(first, type_, rank, rule)
                 self._context.setdefault(first, []).append((tuple(rest), place))
             case [name] if name in Event.__struct_fields__:
-                self._fields.append(_Place(name, kind, rank, rule))
+                self._fields.append(_Place(name, type_, rank, rule))
             case _:
                 raise KeyError(path)
 
 
 def _read(found: list[_Found], owner: Any, places: list[_Place]) -> None:
     if type(owner) is dict:
-        for name, kind, rank, rule in places:
+        for name, type_, rank, rule in places:
             if name in owner:
-                found.append((kind, rank, rule, owner[name]))
+                found.append((type_, rank, rule, owner[name]))
 
 
 def _without(mentioned: str, identifiers: list[Identifier]) -> list[Identifier]:
@@ -229,7 +231,7 @@ def _without(mentioned: str, identifiers: list[Identifier]) -> list[Identifier]:
     return [
         identifier
         for identifier in identifiers
-        if identifier.kind != "distinct_id" or identifier.value != value
+        if identifier.type != "distinct_id" or identifier.value != value
     ]
 
 
@@ -246,7 +248,7 @@ def _personless(event: Event, mentioned: str | None) -> list[Identifier]:
 def _normalised(found: list[_Found]) -> list[Identifier]:
     kept: dict[tuple[str, str], Identifier] = {}
     ranks: dict[str, int] = {}
-    for kind, rank, rule, value in found:
+    for type_, rank, rule, value in found:
         if type(value) is not str:
             if type(value) not in (int, float):
                 continue
@@ -255,14 +257,14 @@ def _normalised(found: list[_Found]) -> list[Identifier]:
         if text is None:
             continue
         text = _bounded(text)
-        best = ranks.get(kind)
+        best = ranks.get(type_)
         if best is None or rank < best:
-            ranks[kind] = rank
+            ranks[type_] = rank
             if best is not None:
-                kept = {key: one for key, one in kept.items() if key[0] != kind}
+                kept = {key: one for key, one in kept.items() if key[0] != type_}
         elif rank > best:
             continue
-        kept[kind, text] = Identifier(kind, text, RULE_VERSION)
+        kept[type_, text] = Identifier(type_, text, RULE_VERSION)
     return list(kept.values())
 
 

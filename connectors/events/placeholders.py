@@ -14,7 +14,7 @@ from connectors.events.canonical import Identifier
 
 __all__ = ["Placeholders"]
 
-_EVERY_KIND = "*"
+_EVERY_TYPE = "*"
 
 
 class Placeholders:
@@ -25,14 +25,14 @@ class Placeholders:
         self._in_any_case: set[tuple[str, str]] = set()
         self._patterns: list[tuple[str, re.Pattern[str]]] = []
         for row in rows:
-            kind, value = row["kind"], row["value"]
+            type_, value = row["identifier_type"], row["value"]
             match row["match"]:
                 case "exact":
-                    self._exact.add((kind, value))
+                    self._exact.add((type_, value))
                 case "casefold":
-                    self._in_any_case.add((kind, value.lower()))
+                    self._in_any_case.add((type_, value.lower()))
                 case "regex":
-                    self._patterns.append((kind, re.compile(value)))
+                    self._patterns.append((type_, re.compile(value)))
                 case other:
                     raise KeyError(other)
 
@@ -51,8 +51,8 @@ class Placeholders:
             raise ConfigError(f"{path}: {error.strerror}; restore the file.") from error
         except KeyError as error:
             raise ConfigError(
-                f"{path}: {error} is missing or not known; the columns are kind, value "
-                "and match, which is exact, casefold or regex."
+                f"{path}: {error} is missing or not known; the columns are "
+                "identifier_type, value and match, which is exact, casefold or regex."
             ) from error
         except re.error as error:
             raise ConfigError(
@@ -61,10 +61,11 @@ class Placeholders:
 
     def __contains__(self, identifier: Identifier) -> bool:
         value = identifier.value.strip("\"' ")  # they come in quotation marks, too
-        kinds = (_EVERY_KIND, identifier.kind)
+        types = (_EVERY_TYPE, identifier.type)
         return any(
-            (kind, value) in self._exact or (kind, value.lower()) in self._in_any_case
-            for kind in kinds
+            (type_, value) in self._exact or (type_, value.lower()) in self._in_any_case
+            for type_ in types
         ) or any(
-            kind in kinds and pattern.search(value) for kind, pattern in self._patterns
+            type_ in types and pattern.search(value)
+            for type_, pattern in self._patterns
         )

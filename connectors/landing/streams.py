@@ -17,7 +17,7 @@ __all__ = ["SCHEMAS", "UNREPEATED", "rows_table", "tables"]
 _text = pa.string()
 _instant = pa.timestamp("us")
 _identifiers = pa.list_(
-    pa.struct([("kind", _text), ("value", _text), ("rule", pa.int32())])
+    pa.struct([("type", _text), ("value", _text), ("rule", pa.int32())])
 )
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -180,9 +180,9 @@ def _nested(rows: Iterable[list[Identifier]]) -> pa.Array:
     for row in rows:
         flat += row
         offsets.append(len(flat))
-    kinds, values, rules = zip(*flat, strict=True) if flat else ((), (), ())
+    types, values, rules = zip(*flat, strict=True) if flat else ((), (), ())
     members = pa.StructArray.from_arrays(
-        [pa.array(kinds, _text), pa.array(values, _text), pa.array(rules, pa.int32())],
+        [pa.array(types, _text), pa.array(values, _text), pa.array(rules, pa.int32())],
         fields=list(_identifiers.value_type),
     )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), members)

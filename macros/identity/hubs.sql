@@ -24,24 +24,25 @@
         ),
         counts as (
             select
-                identifier_type,
-                identifier_value,
+                sides.identifier_type,
+                sides.identifier_value,
                 count(*) filter (where others.priority = 1) as count_stronger,
                 count(*) filter (
-                    where others.class = 'weak' and others.kind <> 'fingerprint'
+                    where others.class = 'weak' and others.identifier_type <> 'fingerprint'
                 ) as count_weaker
             from sides
-            inner join {{ types }} as others on sides.other_type = others.kind
-            where identifier_type in (
-                select kind from {{ types }}
+            inner join {{ types }} as others on sides.other_type = others.identifier_type
+            where sides.identifier_type in (
+                select limited.identifier_type from {{ types }} as limited
                 where coalesce(max_stronger_links, max_weaker_links) is not null
             )
-            and (identifier_type, identifier_value) in (select * from changed_nodes)
-            group by identifier_type, identifier_value
+            and (sides.identifier_type, sides.identifier_value)
+                in (select * from changed_nodes)
+            group by sides.identifier_type, sides.identifier_value
         )
         select identifier_type, identifier_value
         from counts
-        inner join {{ types }} as types on counts.identifier_type = types.kind
+        inner join {{ types }} as types using (identifier_type)
         where count_stronger > max_stronger_links or count_weaker > max_weaker_links
     {% endcall %}
 {% endmacro %}

@@ -19,7 +19,7 @@
             inner join reached_nodes using (n)
             group by strong.component, identifier_type
         ) as held
-        inner join {{ types }} as types on held.identifier_type = types.kind
+        inner join {{ types }} as types using (identifier_type)
         where count_values > max_per_profile
     {% endcall %}
     {% call temp_table('refused') %}
@@ -39,7 +39,8 @@
 -#}
 {% macro join_within_limits(types) %}
     {%- set limits_query -%}
-        select kind, max_per_profile from {{ types }} where max_per_profile is not null
+        select identifier_type, max_per_profile from {{ types }}
+        where max_per_profile is not null
     {%- endset -%}
     {%- set links_query -%}
         select left_n, lefts.identifier_type, right_n, rights.identifier_type as other

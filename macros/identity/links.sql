@@ -3,7 +3,8 @@
 
     Reads      shown_by (message_key, load_seq), the events whose links are wanted;
                events (message_key, load_seq), all of them; identifiers (message_key,
-               load_seq, message_id, received_at, kind, value); types (kind, priority)
+               load_seq, message_id, received_at, identifier_type, value);
+               types (identifier_type, priority)
     Returns    left_type, left_value, right_type, right_value, first_received_at,
                first_message_id, last_received_at, count_events
     Invariant  One row per link; a row whose two ends are equal is the identifier's own
@@ -21,9 +22,9 @@
         from {{ identifiers }} as arrived
         inner join {{ events }} using (message_key, load_seq)
         where
-            arrived.kind = 'user_id'
+            arrived.identifier_type = 'user_id'
             and arrived.value in (
-                select value from shown where kind in ('distinct_id', 'previous_id')
+                select value from shown where identifier_type in ('distinct_id', 'previous_id')
             )
     ),
     resolved as (
@@ -33,25 +34,26 @@
             shown.received_at,
             shown.value,
             case
-                when shown.kind not in ('distinct_id', 'previous_id') then shown.kind
+                when shown.identifier_type not in ('distinct_id', 'previous_id')
+                then shown.identifier_type
                 when known_users.value is not null then 'user_id'
                 else 'anonymous_id'
-            end as kind
+            end as identifier_type
         from shown
         left join known_users using (value)
     ),
     linked as (
         -- the identifier of the highest priority is linked to each of the others
         select
-            first_value(kind) over message as left_type,
+            first_value(identifier_type) over message as left_type,
             first_value(value) over message as left_value,
-            kind as right_type,
+            identifier_type as right_type,
             value as right_value,
             message_id,
             received_at
         from resolved
-        inner join {{ types }} using (kind)
-        window message as (partition by message_key order by priority, kind, value)
+        inner join {{ types }} using (identifier_type)
+        window message as (partition by message_key order by priority, identifier_type, value)
     ),
     evidence as (
         select * from linked

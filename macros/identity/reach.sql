@@ -59,7 +59,7 @@
         inner join {{ nodes }} as rights
             on conflicts.right_type = rights.identifier_type
             and conflicts.right_value = rights.identifier_value
-        inner join {{ types }} as types on conflicts.left_type = types.kind
+        inner join {{ types }} as types on conflicts.left_type = types.identifier_type
         where rule = 'max_per_profile' or rule = 'later_link' and types.class = 'weak'
     {% endcall %}
     {% for _ in range(100000) %}
@@ -132,7 +132,7 @@
         inner join own
             on wanted.identifier_type = own.left_type
             and wanted.identifier_value = own.left_value
-        inner join {{ types }} as types on wanted.identifier_type = types.kind
+        inner join {{ types }} as types using (identifier_type)
         left join {{ nodes }} as nodes using (identifier_type, identifier_value)
     {% endcall %}
     {% call temp_table('reached_links') %}
@@ -166,8 +166,10 @@
         left join {{ nodes }} as right_nodes
             on links.right_type = right_nodes.identifier_type
             and links.right_value = right_nodes.identifier_value
-        inner join {{ types }} as left_types on links.left_type = left_types.kind
-        inner join {{ types }} as right_types on links.right_type = right_types.kind
+        inner join {{ types }} as left_types
+            on links.left_type = left_types.identifier_type
+        inner join {{ types }} as right_types
+            on links.right_type = right_types.identifier_type
         where
             links.count_events > 0
             and (links.left_type, links.left_value)

@@ -1,12 +1,12 @@
--- One row per audience, destination and identifier kind sent there.
+-- One row per audience, destination and identifier type sent there.
 {{ config(materialized='view') }}
 
 {% for sync in syncs() -%}
-{%- for kind in sync.identifiers -%}
+{%- for identifier_type in sync.identifiers -%}
 select
     {{ literal(sync.destination) }} as destination,
     {{ literal(sync.audience) }} as audience,
-    {{ literal(kind) }} as identifier_type,
+    {{ literal(identifier_type) }} as identifier_type,
     {{ sync.resend_after_days or 'null' }} as resend_after_days
 union all
 {% endfor -%}

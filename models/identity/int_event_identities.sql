@@ -9,12 +9,12 @@ carried as (
         identifiers.message_key,
         identifiers.value,
         case
-            when
-                identifiers.kind not in ('distinct_id', 'previous_id', 'mentioned_id')
-                then identifiers.kind
+            when identifiers.identifier_type
+                not in ('distinct_id', 'previous_id', 'mentioned_id')
+                then identifiers.identifier_type
             when users.identifier_value is not null then 'user_id'
             else 'anonymous_id'
-        end as kind
+        end as identifier_type
     from {{ ref('int_identifiers') }} as identifiers
     inner join {{ ref('int_events') }} using (message_key, load_seq)
     left join {{ ref('int_nodes') }} as users
@@ -28,13 +28,13 @@ ranked as (
 
     select
         carried.message_key,
-        carried.kind as identifier_type,
+        carried.identifier_type,
         carried.value as identifier_value
     from carried
-    inner join {{ ref('identifier_types') }} as types on carried.kind = types.kind
+    inner join {{ ref('identifier_types') }} as types using (identifier_type)
     qualify row_number() over (
         partition by carried.message_key
-        order by types.priority, carried.kind, carried.value
+        order by types.priority, carried.identifier_type, carried.value
     ) = 1
 
 )

@@ -19,7 +19,7 @@ carried as (
 
     select
         * exclude (identifiers, identifier),
-        identifier.kind as kind,
+        identifier.type as identifier_type,
         identifier.value as value,
         -- Placeholders come in quotation marks, too.
         trim(identifier.value, '"'' ') as bare_value
@@ -41,19 +41,19 @@ where
         where
             blocked.match = 'exact'
             and blocked.value = carried.bare_value
-            and blocked.kind in ('*', carried.kind)
+            and blocked.identifier_type in ('*', carried.identifier_type)
     )
     and not exists (
         select 1 from blocked
         where
             blocked.match = 'casefold'
             and lower(blocked.value) = lower(carried.bare_value)
-            and blocked.kind in ('*', carried.kind)
+            and blocked.identifier_type in ('*', carried.identifier_type)
     )
     and not exists (
         select 1 from blocked
         where
             blocked.match = 'regex'
             and regexp_matches(carried.bare_value, blocked.value)
-            and blocked.kind in ('*', carried.kind)
+            and blocked.identifier_type in ('*', carried.identifier_type)
     )

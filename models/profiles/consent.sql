@@ -27,7 +27,7 @@ carried as (
         scope,
         message_id,
         received_at,
-        unnest(identifiers).kind as kind,
+        unnest(identifiers).type as identifier_type,
         unnest(identifiers).value as value
     from statements
 
@@ -49,12 +49,12 @@ speakers as (
         on
             carried.value = nodes.identifier_value
             and (
-                carried.kind = nodes.identifier_type
-                or carried.kind in ('distinct_id', 'previous_id')
+                carried.identifier_type = nodes.identifier_type
+                or carried.identifier_type in ('distinct_id', 'previous_id')
                 and nodes.identifier_type in ('user_id', 'anonymous_id')
             )
     inner join {{ ref('identifier_types') }} as types
-        on nodes.identifier_type = types.kind
+        on nodes.identifier_type = types.identifier_type
     qualify row_number() over (
         partition by carried.scope, carried.message_id, carried.received_at
         order by types.priority, nodes.identifier_type, nodes.identifier_value
@@ -67,9 +67,9 @@ accepted_links as (
     select edges.*, left_types.class as left_class, right_types.class as right_class
     from {{ ref('identity_edges') }} as edges
     inner join {{ ref('identifier_types') }} as left_types
-        on edges.left_type = left_types.kind
+        on edges.left_type = left_types.identifier_type
     inner join {{ ref('identifier_types') }} as right_types
-        on edges.right_type = right_types.kind
+        on edges.right_type = right_types.identifier_type
     left join {{ ref('identity_conflicts') }} as conflicts
         using (left_type, left_value, right_type, right_value)
     where conflicts.rule is null

@@ -54,7 +54,8 @@ ranked as (
         first_value(content_hash) over message as accepted_content_hash
     from candidates
     window message as (
-        partition by message_key order by received_at, row_hash, source, channel, load_seq
+        partition by message_key
+        order by received_at, row_hash, source, channel, load_seq
     )
 
 ),

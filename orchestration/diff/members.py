@@ -222,14 +222,14 @@ def _people(
         """
         select nodes.profile_id, nodes.identifier_type, nodes.identifier_value
         from identity.identity_nodes as nodes
-        left join seeds.identifier_types as kinds
-            on nodes.identifier_type = kinds.kind
+        left join seeds.identifier_types as types
+            on nodes.identifier_type = types.identifier_type
         where list_contains(?, nodes.profile_id)
         qualify row_number() over (
             partition by nodes.profile_id
             order by
                 nodes.identifier_type <> 'email',
-                kinds.priority,
+                types.priority,
                 nodes.identifier_type,
                 nodes.identifier_value
         ) = 1

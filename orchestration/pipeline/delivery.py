@@ -285,7 +285,7 @@ def _ack_rows(batch: Batch, receipt: Receipt) -> Iterator[tuple[object, ...]]:
             continue
         for operation, identifiers in (("add", change.add), ("remove", change.remove)):
             for identifier in identifiers:
-                text = f"{identifier.kind}:{identifier.value}"
+                text = f"{identifier.type}:{identifier.value}"
                 yield (
                     acked_at,
                     batch.run_at.replace(tzinfo=None),
@@ -295,7 +295,7 @@ def _ack_rows(batch: Batch, receipt: Receipt) -> Iterator[tuple[object, ...]]:
                     operation,
                     change.operation,
                     change.profile_id,
-                    identifier.kind,
+                    identifier.type,
                     sha256(text.encode()).hexdigest(),
                     identifier.value,
                     receipt.level,

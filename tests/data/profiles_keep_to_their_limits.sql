@@ -1,4 +1,4 @@
--- A profile that holds more values of a kind than max_per_profile allows.
+-- A profile that holds more values of a type than max_per_profile allows.
 {{ config(meta={'dagster': {'ref': {'name': 'identity_nodes'}}}) }}
 
 with
@@ -13,5 +13,5 @@ held as (
 
 select held.*, types.max_per_profile
 from held
-inner join {{ ref('identifier_types') }} as types on held.identifier_type = types.kind
+inner join {{ ref('identifier_types') }} as types on held.identifier_type = types.identifier_type
 where held.count_values > types.max_per_profile

@@ -27,7 +27,7 @@ Open = Callable[..., Webhook]
 BODY = (
     '{"type":"audience.changed","audience":"a","destination":"d",'
     '"run_at":"2026-03-01T09:00:00Z","changes":[{"operation":"add",'
-    '"profile_id":"p1","add":[{"kind":"email","value":"p1@example.com"}],'
+    '"profile_id":"p1","add":[{"type":"email","value":"p1@example.com"}],'
     '"remove":[]}]}'
 )
 
@@ -141,7 +141,7 @@ def test_what_it_holds_can_be_read(sandbox: Start, webhook: Open) -> None:
     assert get("/healthz")["status"] == "ok"
     assert get("/audiences") == {"buyers": 1}
     assert get("/audiences/buyers") == {
-        "p2": [{"kind": "email", "value": "p2@example.com"}]
+        "p2": [{"type": "email", "value": "p2@example.com"}]
     }
     assert get("/deliveries") == {
         "count": 2,

@@ -71,14 +71,14 @@ def test_the_reference_library_verifies_what_is_sent(tmp_path: Path) -> None:
             {
                 "operation": "add",
                 "profile_id": "p1",
-                "add": [{"kind": "email", "value": "p1@example.com"}],
+                "add": [{"type": "email", "value": "p1@example.com"}],
                 "remove": [],
             },
             {
                 "operation": "remove",
                 "profile_id": "p2",
                 "add": [],
-                "remove": [{"kind": "email", "value": "p2@example.com"}],
+                "remove": [{"type": "email", "value": "p2@example.com"}],
             },
         ],
     }

@@ -285,7 +285,7 @@ def test_a_visitor_without_an_id_gets_a_fingerprint_when_agreed(site: Site) -> N
         assert not any(b"TestBrowser" in path.read_bytes() for path in files)
     assert balance(site.home) == {"admitted": 2, "rejected": 1}
     found = {
-        (i["kind"], i["value"])
+        (i["type"], i["value"])
         for event in landed(site.home, "events")
         for i in event["identifiers"]
     }
@@ -320,7 +320,7 @@ def test_what_was_quarantined_is_replayed_with_the_fingerprint_it_had(
         "admitted": 2
     }
     carried = {
-        event["message_id"]: {i["kind"]: i["value"] for i in event["identifiers"]}
+        event["message_id"]: {i["type"]: i["value"] for i in event["identifiers"]}
         for event in landed(site.home, "events")
     }
     (fingerprint,) = carried["view"].values()
@@ -349,7 +349,7 @@ def test_a_webhook_shows_the_address_of_another_system_and_nobodys_fingerprint(
         httpx.post(f"{collector.url}/v1/forms/join", data=form)
     assert balance(site.home) == {"admitted": 2, "rejected": 1}
     assert sorted(
-        (event["channel"], identifier["kind"])
+        (event["channel"], identifier["type"])
         for event in landed(site.home, "events")
         for identifier in event["identifiers"]
     ) == [("form", "email"), ("form", "fingerprint"), ("webhook", "user_id")]

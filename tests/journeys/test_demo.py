@@ -22,8 +22,8 @@ def sandbox_members(checkout: Checkout) -> dict[str, set[str]]:
         people = members.setdefault(content["audience"], {})
         for change in content["changes"]:
             known = people.setdefault(change["profile_id"], set())
-            known |= {(i["kind"], i["value"]) for i in change["add"]}
-            known -= {(i["kind"], i["value"]) for i in change["remove"]}
+            known |= {(i["type"], i["value"]) for i in change["add"]}
+            known -= {(i["type"], i["value"]) for i in change["remove"]}
     return {
         audience: {person for person, known in people.items() if known}
         for audience, people in members.items()

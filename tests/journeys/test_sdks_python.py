@@ -119,7 +119,7 @@ def test_every_call_arrives_with_its_meaning(sdk: Sdk, home: Home) -> None:
         *("identify", "track", "page", "screen", "group", "alias", "track")
     ]
     assert identify["traits"] == {"email": "ann@example.com", "plan": "free"}
-    kinds = {one["kind"]: one["value"] for one in identify["identifiers"]}
+    kinds = {one["type"]: one["value"] for one in identify["identifiers"]}
     assert kinds["email"] == "ann@example.com"
     assert (order["event"], order["event_text"]) == (
         *("order_completed", "Order Completed"),

@@ -127,7 +127,7 @@ def read_kinds(path: Path = SEEDS / "identifier_types.csv") -> dict[str, Kind]:
 
     with path.open(newline="", encoding="utf-8") as file:
         return {
-            row["kind"]: Kind(
+            row["identifier_type"]: Kind(
                 is_strong=row["class"] == "strong",
                 priority=int(row["priority"]),
                 max_per_profile=limit(row["max_per_profile"]),
@@ -140,7 +140,7 @@ def read_kinds(path: Path = SEEDS / "identifier_types.csv") -> dict[str, Kind]:
 
 def read_blocked(path: Path = SEEDS / "blocked_identifiers.csv") -> list[BlockRule]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [BlockRule(**row) for row in csv.DictReader(file)]
+        return [BlockRule(*row.values()) for row in csv.DictReader(file)]
 
 
 def profile_id(earliest: Identifier) -> str:

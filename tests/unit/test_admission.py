@@ -86,7 +86,7 @@ def test_an_event_of_a_thousand_ids_keeps_a_hundred_and_says_so() -> None:
     ids = [{"id": str(n), "type": "crm"} for n in range(1_000)]
     context = {"externalIds": ids, "device": {"id": "phone"}}
     row = one(TRACK, context=context)
-    kept = [(identifier.kind, identifier.value) for identifier in row["identifiers"]]
+    kept = [(identifier.type, identifier.value) for identifier in row["identifiers"]]
     listed = [("external_id", f"crm:{n}") for n in range(98)]
     assert kept == [("user_id", "u"), ("device_id", "phone"), *listed]
     assert json.loads(row["violations"]) == ["too_many_identifiers"]
@@ -307,7 +307,7 @@ def test_a_refusal_without_person_profile_names_the_person() -> None:
         }
     )
     (statement,) = out.consent
-    assert [(i.kind, i.value) for i in statement.identifiers] == [("distinct_id", "d")]
+    assert [(i.type, i.value) for i in statement.identifiers] == [("distinct_id", "d")]
 
 
 def test_credentials_and_our_own_columns_are_no_unknown_fields() -> None:
@@ -325,7 +325,7 @@ def test_an_event_without_person_is_kept() -> None:
     }
     newer = {**item, "properties": {}, "options": {"process_person_profile": False}}
     for sent in (item, newer):
-        kinds = [identifier.kind for identifier in one(sent)["identifiers"]]
+        kinds = [identifier.type for identifier in one(sent)["identifiers"]]
         assert kinds == ["personless_id"]
 
 
@@ -342,7 +342,7 @@ def test_one_call_becomes_one_row_or_none() -> None:
     }
     row = one(call)
     assert (row["type"], row["group_id"]) == ("identify", "acme_inc")
-    assert {(i.kind, i.value) for i in row["identifiers"]} == {
+    assert {(i.type, i.value) for i in row["identifiers"]} == {
         ("user_id", "user_123"),
         ("anonymous_id", "anon_abc"),
         ("email", "jane@acme.com"),
@@ -675,7 +675,7 @@ def test_identifiers_are_those_of_what_is_stored() -> None:
     (row,) = rows(
         admitted({**call, "traits": {"email": "a@b.example"}}, rules=OneRule(hide))
     )
-    assert {(i.kind, i.value) for i in row["identifiers"]} == {
+    assert {(i.type, i.value) for i in row["identifiers"]} == {
         ("user_id", "u"),
         ("anonymous_id", "cookie"),
     }
@@ -741,11 +741,11 @@ def test_a_fingerprint_stands_in_for_a_missing_id() -> None:
     )
     call = {"type": "track", "event": "x", "messageId": "m"}
     row = one(call, origin)
-    assert [(i.kind, i.value) for i in row["identifiers"]] == [("fingerprint", "f1")]
+    assert [(i.type, i.value) for i in row["identifiers"]] == [("fingerprint", "f1")]
     consent = {"consent": {"categoryPreferences": {"analytics": False}}}
     out = admitted({**call, "context": consent}, origin=origin)
     assert [r.reason for r in out.dispositions] == ["missing_identity"]
-    assert [i.kind for i in one({**call, "userId": "u"}, origin)["identifiers"]] == [
+    assert [i.type for i in one({**call, "userId": "u"}, origin)["identifiers"]] == [
         "user_id"
     ]
 

@@ -1,4 +1,4 @@
-"""The models' unit tests, the balances of tests/data, and the conditions of audiences."""
+"""Unit tests of the models, balances of tests/data, and conditions of audiences."""
 
 import re
 import shutil
@@ -206,7 +206,8 @@ BREAKS = {
     ),
     "desired_and_delivered_differ_by_the_changes": (
         "delete from destinations.int_sync_changes where identifier_operation = 'add'",
-        "delete from destinations.int_sync_changes where identifier_operation = 'remove'",
+        """delete from destinations.int_sync_changes
+        where identifier_operation = 'remove'""",
         "delete from destinations.int_delivered",
     ),
     # one for all tests of its kind

@@ -26,7 +26,7 @@ def found(type_: str = "track", **fields: Any) -> set[tuple[str, str]]:
         row_hash="",
         **fields,
     )
-    return {(identifier.kind, identifier.value) for identifier in RULES.of(event)}
+    return {(identifier.type, identifier.value) for identifier in RULES.of(event)}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_members_of_a_list_come_after_all_other_identifiers() -> None:
         user_id="u",
         context=context,
     )
-    kinds = [identifier.kind for identifier in RULES.of(event)]
+    kinds = [identifier.type for identifier in RULES.of(event)]
     assert kinds == ["user_id", "email", "device_id", *["external_id"] * 500]
 
 
@@ -172,10 +172,10 @@ def test_a_rule_that_cannot_be_followed_stops_the_start(
 ) -> None:
     (tmp_path / "seeds").mkdir()
     table = tmp_path / "seeds" / "identifier_types.csv"
-    table.write_text(f"kind,read_from,normalisation\nx,{path},trim\n")
+    table.write_text(f"identifier_type,read_from,normalisation\nx,{path},trim\n")
     with pytest.raises(ConfigError):
         IdentifierRules.load(tmp_path)
-    table.write_text("kind,read_from,normalisation\nx,user_id,none\n")
+    table.write_text("identifier_type,read_from,normalisation\nx,user_id,none\n")
     with pytest.raises(ConfigError):
         IdentifierRules.load(tmp_path)
     with pytest.raises(ConfigError):

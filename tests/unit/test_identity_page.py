@@ -104,7 +104,7 @@ def test_the_limits_are_those_of_the_seed() -> None:
     path = PROJECT / "seeds" / "identifier_types.csv"
     with path.open(newline="", encoding="utf-8") as file:
         expected = [
-            (span(row["kind"]), *(row[column] for column in columns))
+            (span(row["identifier_type"]), *(row[column] for column in columns))
             for row in csv.DictReader(file)
         ]
     assert table("type") == expected, markdown(expected)

@@ -25,8 +25,8 @@ def test_placeholders_are_those_the_models_leave_out() -> None:
 
 def test_a_placeholder_may_be_one_kinds_alone() -> None:
     rows = [
-        {"kind": "user_id", "value": "Demo", "match": "casefold"},
-        {"kind": "email", "value": "@example\\.com$", "match": "regex"},
+        {"identifier_type": "user_id", "value": "Demo", "match": "casefold"},
+        {"identifier_type": "email", "value": "@example\\.com$", "match": "regex"},
     ]
     placeholders = Placeholders(rows)
     assert Identifier("user_id", "DEMO", 1) in placeholders
@@ -39,9 +39,12 @@ def test_a_placeholder_may_be_one_kinds_alone() -> None:
     ("text", "told"),
     [
         (None, "restore the file"),
-        ("kind,value\n*,null\n", "'match' is missing"),
-        ("kind,value,match\n*,null,like\n", "'like' is missing or not known"),
-        ("kind,value,match\n*,(,regex\n", "'(' is no pattern"),
+        ("identifier_type,value\n*,null\n", "'match' is missing"),
+        (
+            "identifier_type,value,match\n*,null,like\n",
+            "'like' is missing or not known",
+        ),
+        ("identifier_type,value,match\n*,(,regex\n", "'(' is no pattern"),
     ],
 )
 def test_a_table_that_cannot_be_read_stops_the_start(

@@ -90,7 +90,7 @@ def test_calls_of_every_type_keep_their_meaning(path: Path) -> None:
     traits = json.loads(identify["traits"])
     assert (traits["email"], traits["plan"]) == ("ana@shop.example", "free")
     kinds = {
-        identifier.kind: identifier.value for identifier in identify["identifiers"]
+        identifier.type: identifier.value for identifier in identify["identifiers"]
     }
     assert kinds["email"] == "ana@shop.example"
     # A PostHog server cannot say whether its id is a user's.

@@ -79,7 +79,7 @@ def test_an_event_arrives_in_sql_as_it_was_sent(tmp_path: Path) -> None:
             (properties ->> 'total')::double,
             properties ->> 'half',
             consent,
-            list_transform(identifiers, lambda i: i.kind || ':' || i.value),
+            list_transform(identifiers, lambda i: i.type || ':' || i.value),
             identifiers[1].rule,
             violations
         from events

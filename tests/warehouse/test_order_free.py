@@ -162,7 +162,7 @@ def test_the_listed_tables_do_not_depend_on_how_events_came_in(
     assert {"hub", "later_link", "max_per_profile"} == {rule for (rule,) in rules}
     became = at_once.rows("select distinct disposition from staging.int_dispositions")
     assert {"accepted", "duplicate", "conflict", "rejected"} <= {d for (d,) in became}
-    ids = at_once.rows("select distinct kind from identity.int_identifiers")
+    ids = at_once.rows("select distinct identifier_type from identity.int_identifiers")
     assert {"mentioned_id", "personless_id"} <= {kind for (kind,) in ids}
 
     def differs(warehouse: Warehouse, how: str) -> list[str]:

@@ -43,7 +43,7 @@ create table raw.loads as select 1 as load_seq, 'events' as stream;
 create table raw.events as select 'm1' as message_id;
 create table staging.int_events as
     select * from (values
-        ('m1', timestamp '2026-09-30 23:59:59.999999', [{'kind': 'email'}], 1),
+        ('m1', timestamp '2026-09-30 23:59:59.999999', [{'type': 'email'}], 1),
         ('m2', timestamp '2026-10-01 00:00:00', [], 2),
         ('m3', timestamp '2026-11-21 10:00:00', null, 3),
         ('m4', null, null, 4)
@@ -307,7 +307,7 @@ def test_refused_items_are_asked_for_with_what_was_sent(streams: Home) -> None:
     assert rows(streams, COUNTED) == [(2, 2)]
     columns = "select string_agg(column_name, ' ') from (describe {})"
     assert [rows(streams, columns.format(name))[0][0] for name in STREAMS] == [
-        "message_id source path received_at disposition reason event payload replay_of",
+        "message_id source channel received_at disposition reason event payload replay_of",
         "segment source hour items",
     ]
 

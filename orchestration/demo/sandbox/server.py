@@ -367,7 +367,7 @@ def masked(identifier: Identifier) -> str:
         name, _, domain = identifier.value.partition("@")
         host, dot, ending = domain.rpartition(".")
         return f"{name[:1]}***@{(host or domain)[:1]}***{dot}{ending if dot else ''}"
-    if identifier.kind == "phone":
+    if identifier.type == "phone":
         return f"***{identifier.value[-2:]}"
     return identifier.value
 
@@ -376,9 +376,9 @@ def _audience(name: str, members: Members) -> str:
     rows = "".join(
         f"<tr><td><code>{html.escape(person[:12])}</code></td><td>"
         + " ".join(
-            f"<span><b>{html.escape(i.kind)}</b> {html.escape(masked(i))}</span>"
+            f"<span><b>{html.escape(i.type)}</b> {html.escape(masked(i))}</span>"
             for i in sorted(known)
-            if i.kind != "profile_id"
+            if i.type != "profile_id"
         )
         + "</td></tr>"
         for person, known in sorted(members.items())[:SHOWN_MEMBERS]
