@@ -202,6 +202,9 @@ def run(
 def demo(
     events: Annotated[int, typer.Option(help="How many to generate.")] = 200_000,
     as_of: AsOf = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Delete data/demo first, without asking.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """The main job on generated events and sample exports, in data/demo."""
@@ -215,6 +218,7 @@ def demo(
         find_project_path(),
         events=events,
         as_of=instant(as_of) if as_of else AS_OF[1],
+        reset=reset,
         say=_say,
     )
     if json:
