@@ -25,7 +25,7 @@ from orchestration.cli.collect import collect, quarantine, tail
 from orchestration.cli.keys import keys
 from orchestration.project import Project, find_project_path, instant
 
-__all__ = ["main"]
+__all__ = ["errors_told", "main", "say"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,9 +46,16 @@ AsOf = Annotated[
 
 
 def main() -> None:
-    """Entry point: errors of ours become one message and an exit code."""
-    try:
+    """Entry point."""
+    with errors_told():
         app()
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Errors of ours become one message and an exit code."""
+    try:
+        yield
     except (ConfigError, SourceError) as error:
         said.print(
             str(error), style="red", markup=False, highlight=False, soft_wrap=True
@@ -138,10 +145,10 @@ def land(
     prepare(project.home)
     if watch:
         stop = _stopped()
-        _say("Landing whatever arrives (stop with Ctrl-C)")
-        land_all(project.home, project.path, stop, on_problem=_say)
+        say("Landing whatever arrives (stop with Ctrl-C)")
+        land_all(project.home, project.path, stop, on_problem=say)
         return
-    done = land_inbox(project.home, project.path, on_problem=_say)
+    done = land_inbox(project.home, project.path, on_problem=say)
     compact(project.home)
     _report_imported(done, json)
 
@@ -180,7 +187,7 @@ def run(
         )
     if not no_push:
         project.check()
-    pipeline = Pipeline(project, say=_say)
+    pipeline = Pipeline(project, say=say)
     if watch:
         pipeline.watch(push=not no_push, stop=_stopped())
         return
@@ -219,7 +226,7 @@ def demo(
         events=events,
         as_of=instant(as_of) if as_of else AS_OF[1],
         reset=reset,
-        say=_say,
+        say=say,
     )
     if json:
         print_json(done.summary())
@@ -247,7 +254,7 @@ def sandbox(
     stop = _stopped()
     try:
         with Sandbox(project.home.path / "sandbox", secret, port) as receiver:
-            _say(f"Receiving at {receiver.url}/ (stop with Ctrl-C)")
+            say(f"Receiving at {receiver.url}/ (stop with Ctrl-C)")
             stop.wait()
     except OSError as error:
         raise ConfigError(
@@ -286,12 +293,6 @@ def dev(
         sys.exit(max(codes, key=abs) and 1)
 
 
-@app.command("dbt-vars")
-def dbt_vars() -> None:
-    """Print what plain `dbt` needs: dbt build --vars "$(loomline dbt-vars)"."""
-    print_json(Project.find().dbt_vars())
-
-
 @app.command()
 def sql(
     query: Annotated[
@@ -313,13 +314,13 @@ def sql(
     if query is None and not sys.stdin.isatty():
         query = sys.stdin.read()
     if query is None and not json:
-        prompt(home, say=_say, is_safe=not unsafe)
+        prompt(home, say=say, is_safe=not unsafe)
     elif query is None or not query.strip():
         raise ConfigError("No query given: loomline sql 'from profiles.profiles'.")
     elif json:
-        print_json(answer(home, query, say=_say, is_safe=not unsafe))
+        print_json(answer(home, query, say=say, is_safe=not unsafe))
     else:
-        ask(home, query, say=_say, is_safe=not unsafe)
+        ask(home, query, say=say, is_safe=not unsafe)
 
 
 @app.command()
@@ -342,7 +343,7 @@ def diff(
 
     if json and markdown == "-":
         raise ConfigError("--json and --markdown - both want standard output.")
-    found = find_diff(Project.find(), at=instant(as_of), base=base, say=_say)
+    found = find_diff(Project.find(), at=instant(as_of), base=base, say=say)
     if markdown == "-":
         sys.stdout.write(diff_markdown(found))
         return
@@ -397,5 +398,6 @@ def _stopped() -> threading.Event:
     return stop
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell a person, on standard error."""
     said.print(message, markup=False, highlight=False, soft_wrap=True)
