@@ -59,6 +59,11 @@ class Home:
         )
 
     @property
+    def demo(self) -> Path:
+        """What the demo was made with; a home of anything else does not have it."""
+        return self.path / "demo.json"
+
+    @property
     def inbox(self) -> Path:
         return self.path / "inbox"
 

@@ -2,7 +2,8 @@
     Names of the audience models, as whoever runs dbt found them in models/audiences.
 
     dbt wants a model's inputs known before it has read the other files, so the names
-    come in by `--vars`; `loomline`, Dagster and SQLMesh hand them over.
+    come in by `--vars`; `loomline`, Dagster, SQLMesh and the project's `dbt` hand them
+    over.
 -#}
 {% macro audience_models() -%}
     {%- set given = var('audiences', []) -%}
@@ -11,9 +12,8 @@
             if node.resource_type == 'model' and node.name.startswith('aud_') -%}
             {%- if node.name not in given -%}
                 {{ exceptions.raise_compiler_error(
-                    "The audience " ~ node.name ~ " was not handed over. Run "
-                    ~ "`loomline run`, or give dbt the output of `loomline dbt-vars` "
-                    ~ "as --vars."
+                    "The audience " ~ node.name ~ " was not handed over. Run dbt by "
+                    ~ "the command in the project's .venv/bin."
                 ) }}
             {%- endif -%}
         {%- endfor -%}
@@ -21,10 +21,27 @@
     {{ return(given) }}
 {%- endmacro %}
 
-{#- Whether this run evaluates the audience: all of them, or those in LOOMLINE_ONLY. -#}
-{% macro is_due(audience) -%}
+{#-
+    The audiences that this command evaluates: all, or those in LOOMLINE_ONLY, and only
+    those that it builds. The table of another one may hold ids from before a merge: its
+    members would seem to leave, and to enter under their new ids.
+
+    A test that is run without any audience is about all of them.
+-#}
+{% macro due_audiences(audiences) -%}
     {%- set only = env_var('LOOMLINE_ONLY', '') -%}
-    {{ return(not only or audience in only.split(',')) }}
+    {%- set due = [] -%}
+    {%- set built = [] -%}
+    {%- for audience in audiences if not only or audience in only.split(',') -%}
+        {%- do due.append(audience) -%}
+        {#- SQLMesh's loader runs this too, and selects nothing. -#}
+        {%- if 'model.loomline.' ~ audience in (selected_resources | default([])) -%}
+            {%- do built.append(audience) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set is_building = selected_resources is defined
+        and execute and flags.WHICH in ('build', 'run') -%}
+    {{ return(built if is_building and (built or model.resource_type == 'model') else due) }}
 {%- endmacro %}
 
 {#-

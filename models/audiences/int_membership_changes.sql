@@ -2,6 +2,7 @@
 {#- The audiences are handed over by name (`--vars`), so that adding one is adding one
     file and this model still waits for all of them. -#}
 {%- set audiences = audience_models() %}
+{%- set due = due_audiences(audiences) %}
 -- depends_on: {{ ref('profile_aliases') }}
 {%- for audience in audiences %}
 -- depends_on: {{ ref(audience) }}
@@ -14,7 +15,7 @@ with
 
 members as (
 
-    {% for audience in audiences if is_due(audience) -%}
+    {% for audience in due -%}
     select '{{ audience }}' as audience, profile_id from {{ ref(audience) }}
     union all
     {% endfor -%}
@@ -58,9 +59,9 @@ changes as (
     from former
     where
         (audience, profile_id) not in (select audience, profile_id from members)
-        {%- if env_var('LOOMLINE_ONLY', '') %}
+        {%- if due | length < audiences | length %}
         and audience in (
-            {%- for audience in audiences if is_due(audience) %}
+            {%- for audience in due %}
             '{{ audience }}',{% endfor %} ''
         )
         {%- endif %}

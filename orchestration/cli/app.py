@@ -24,7 +24,7 @@ from orchestration.cli.keys import keys
 from orchestration.cli.output import Json, print_json, say, stderr
 from orchestration.project import Project, find_project_path, instant
 
-__all__ = ["main"]
+__all__ = ["errors_told", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,9 +42,16 @@ AsOf = Annotated[
 
 
 def main() -> None:
-    """Entry point: errors of ours become one message and an exit code."""
-    try:
+    """Entry point."""
+    with errors_told():
         app()
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Errors of ours become one message and an exit code."""
+    try:
+        yield
     except (ConfigError, SourceError) as error:
         stderr.print(
             str(error), style="red", markup=False, highlight=False, soft_wrap=True
@@ -198,6 +205,9 @@ def run(
 def demo(
     events: Annotated[int, typer.Option(help="How many to generate.")] = 200_000,
     as_of: AsOf = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Delete data/demo first, without asking.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """The main job on generated events and sample exports, in data/demo."""
@@ -211,6 +221,7 @@ def demo(
         find_project_path(),
         events=events,
         as_of=instant(as_of) if as_of else AS_OF[1],
+        reset=reset,
         say=say,
     )
     if json:
@@ -276,12 +287,6 @@ def dev(
     codes = [child.wait() for child in children]
     if not stop.is_set():
         sys.exit(max(codes, key=abs) and 1)
-
-
-@app.command("dbt-vars")
-def dbt_vars() -> None:
-    """Print what plain `dbt` needs: dbt build --vars "$(loomline dbt-vars)"."""
-    print_json(Project.find().dbt_vars())
 
 
 @app.command()

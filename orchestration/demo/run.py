@@ -17,6 +17,7 @@ import httpx
 import msgspec
 from dotenv import dotenv_values, set_key
 
+from connectors.errors import ConfigError
 from connectors.home import Home
 from connectors.ingest.importing import (
     Imported,
@@ -26,14 +27,13 @@ from connectors.ingest.importing import (
 )
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
-from connectors.locks import exclusive
 from connectors.sources.files import units
 from orchestration.demo.generator import AS_OF, generate
 from orchestration.demo.naive import last_user_wins, read_lines
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.demo.truth import Score, Truth, score
 from orchestration.pipeline.dagster_instance import prepare_records
-from orchestration.pipeline.run import RunResult
+from orchestration.pipeline.run import RunResult, locked
 from orchestration.pipeline.runner import Pipeline
 from orchestration.project import NO_TELEMETRY, Project
 
@@ -89,17 +89,25 @@ def demo(
     *,
     events: int = 200_000,
     as_of: datetime = AS_OF[1],
+    reset: bool = False,
     say: Say = lambda message: None,
 ) -> DemoResult:
     """Land generated and real event files in two slices, a day apart, and push.
 
     Works in `data/demo` below the project and leaves a `.env` that points `loomline`
     and `dagster dev` there. Called again it finds both slices landed and evaluates the
-    last instant only; with other arguments it starts anew.
+    last instant only; with other arguments, or `reset`, it starts anew.
+
+    Raises:
+        ConfigError: `data/demo` holds something other than a demo.
     """
     home = Home(project_path / "data" / "demo")
     instants = (as_of - timedelta(days=1), as_of)
-    _start_anew_if_other(home, events, instants, say)
+    wanted = {"events": events, "as_of": as_of.isoformat(), "seed": SEED}
+    if reset or not _holds(home, wanted):
+        _delete(home, say)
+    home.make()
+    home.demo.write_bytes(msgspec.json.encode(wanted))
     _write_env(project_path, home, as_of)
     project = Project.find()
     prepare(home)
@@ -149,19 +157,24 @@ def demo(
     return done
 
 
-def _start_anew_if_other(
-    home: Home, events: int, instants: tuple[datetime, datetime], say: Say
-) -> None:
-    wanted = {"events": events, "as_of": instants[1].isoformat(), "seed": SEED}
-    mark = home.path / "demo.json"
-    if home.path.exists() and (
-        not mark.exists() or msgspec.json.decode(mark.read_bytes()) != wanted
-    ):
-        say(f"Starting anew: {home.path} holds another demo.")
-        with exclusive(home.run_lock):
-            shutil.rmtree(home.path)
-    home.path.mkdir(parents=True, exist_ok=True)
-    mark.write_bytes(msgspec.json.encode(wanted))
+def _holds(home: Home, wanted: dict[str, Any]) -> bool:
+    return home.demo.exists() and msgspec.json.decode(home.demo.read_bytes()) == wanted
+
+
+def _delete(home: Home, say: Say) -> None:
+    """Delete the demo that the home holds, if any."""
+    if home.path.exists() and not home.demo.exists() and any(home.path.iterdir()):
+        raise ConfigError(
+            f"{home.path} holds something other than a demo. Move it away, then run "
+            "the demo again."
+        )
+    if home.demo.exists():
+        with locked(home, say):
+            # Stopped in the middle, it is still a demo, and no complete one.
+            home.demo.write_bytes(b"{}")
+            for path in set(home.path.iterdir()) - {home.demo}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        say(f"Deleted the demo in {home.path}.")
 
 
 def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:

@@ -16,10 +16,12 @@ from connectors.ingest.inbox import has_waiting
 from connectors.landing.manifest import Manifest
 from orchestration.audiences import Audience, Refresh
 
-__all__ = ["Built", "building", "built_from"]
+__all__ = ["Built", "begin_build", "building", "built_from"]
 
 OWN_STREAMS = {"acks", "runs"}
 """Written by runs themselves; nothing new to run for."""
+
+UNFINISHED = "unfinished "
 
 
 class Built:
@@ -107,14 +109,25 @@ def building(project_path: Path, home: Home) -> Iterator[bool]:
 
     The answer stays yes until a build has ended well.
     """
+    yield begin_build(project_path, home)
+    built = Built(home)
+    # Not the rules of this moment: a file may have been edited meanwhile.
+    built.write("identity", str(built.read("identity")).removeprefix(UNFINISHED))
+
+
+def begin_build(project_path: Path, home: Home) -> bool:
+    """Note the identity rules before models are built.
+
+    Returns whether rows of other rules exist; the note then stays unfinished, so that
+    the next run rebuilds everything, even when the rules are changed back.
+    """
     built = Built(home)
     rules = _rules(project_path)
     former = built.read("identity")
     is_first = former is None and not home.warehouse.exists()
     must_rebuild = former != rules and not is_first
-    built.write("identity", f"unfinished {rules}" if must_rebuild else rules)
-    yield must_rebuild
-    built.write("identity", rules)
+    built.write("identity", f"{UNFINISHED}{rules}" if must_rebuild else rules)
+    return must_rebuild
 
 
 def _rules(project_path: Path) -> str:

@@ -249,6 +249,5 @@ def _failures(nodes: list[Any]) -> str:
         if node.status in ("error", "fail", "runtime error")
     ]
     return "\n".join(lines) or (
-        "dbt stopped without naming a model; `dbt build "
-        '--vars "$(loomline dbt-vars)"` shows its own words.'
+        "dbt stopped without naming a model; `dbt build` shows its own words."
     )

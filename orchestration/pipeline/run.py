@@ -34,7 +34,7 @@ from orchestration.pipeline.delivery import (
 )
 from orchestration.snapshot.writer import Published, publish
 
-__all__ = ["ChecksFailed", "Run", "RunResult", "refuse_the_past", "running"]
+__all__ = ["ChecksFailed", "Run", "RunResult", "locked", "refuse_the_past", "running"]
 
 Say = Callable[[str], None]
 
@@ -197,11 +197,17 @@ def running(
     say: Say = lambda message: None,
 ) -> Iterator[Run]:
     """Hold `run.lock` for a run; wait while another one does, saying which."""
-    home = models.project.home
+    with locked(models.project.home, say):
+        yield Run(models, RunResult(at), full_refresh, say)
+
+
+@contextmanager
+def locked(home: Home, say: Say) -> Iterator[None]:
+    """Hold `run.lock` of a prepared home; wait while a run does, saying which."""
     prepare(home)
     waiting = "Waiting for another run to end: {}".format
     with exclusive(home.run_lock, on_wait=lambda who: say(waiting(who))):
-        yield Run(models, RunResult(at), full_refresh, say)
+        yield
 
 
 def refuse_the_past(home: Home, at: datetime) -> None:
@@ -221,8 +227,10 @@ def refuse_the_past(home: Home, at: datetime) -> None:
             return  # nothing has been evaluated yet
     latest: datetime | None = found[0] if found else None
     if latest is not None and at < latest.replace(tzinfo=UTC):
+        demo = " Or start the demo anew with `loomline demo --reset`."
         raise ConfigError(
             f"{at:%Y-%m-%dT%H:%M:%SZ} is before the last evaluation, "
             f"{latest:%Y-%m-%dT%H:%M:%SZ}: memberships are history and only grow. "
             "Give --as-of (or LOOMLINE_NOW) that instant or a later one."
+            f"{demo if home.demo.exists() else ''}"
         )

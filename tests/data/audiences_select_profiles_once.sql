@@ -2,11 +2,12 @@
 -- profile.
 {{ config(meta={'dagster': {'ref': {'name': 'audience_members'}}}) }}
 {%- set audiences = audience_models() %}
+{%- set due = due_audiences(audiences) %}
 with
 
 members as (
 
-    {% for audience in audiences if is_due(audience) -%}
+    {% for audience in due -%}
     select '{{ audience }}' as audience, profile_id from {{ ref(audience) }}
     union all
     {% endfor -%}

@@ -1,11 +1,12 @@
 -- Somebody an audience selects who is no member of it, or the reverse.
 {{ config(meta={'dagster': {'ref': {'name': 'audience_members'}}}) }}
 {%- set audiences = audience_models() %}
+{%- set due = due_audiences(audiences) %}
 with
 
 selected as (
 
-    {% for audience in audiences if is_due(audience) -%}
+    {% for audience in due -%}
     select '{{ audience }}' as audience, profile_id from {{ ref(audience) }}
     union all
     {% endfor -%}
@@ -20,9 +21,9 @@ members as (
     from {{ ref('audience_members') }}
     where
         left_at is null
-        {%- if env_var('LOOMLINE_ONLY', '') %}
+        {%- if due | length < audiences | length %}
         and audience in (
-            {%- for audience in audiences if is_due(audience) %}
+            {%- for audience in due %}
             '{{ audience }}',{% endfor %} ''
         )
         {%- endif %}

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import zstandard
-from connectors.landing.home import Home
+from connectors.home import Home
 
 from connectors.events.policy import Policy
 from connectors.sources.http_api.admin import ADMIN_PATHS

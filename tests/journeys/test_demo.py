@@ -113,6 +113,18 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
     assert fourth["pushes"]["crm_webhook"] == {"added": left, "removed": 0}
     check_receiver(checkout)
 
+    # built by hand: nothing new, and the demo goes on
+    checkout.run([str(checkout.bin / "dbt"), "run", "-s", "aud_cart_abandoners+"])
+    assert checkout.json("demo", "--events", EVENTS)["audiences"] == before
+
+    command = [str(checkout.bin / "loomline"), "demo", "--events", EVENTS, "--reset"]
+    reset = checkout.run([*command, "--json"])
+    assert f"Deleted the demo in {checkout.path / 'data' / 'demo'}." in reset.stderr
+    again = json.loads(reset.stdout)
+    same = ("received", "events", "profiles", "audiences", "identity")
+    assert {key: again[key] for key in same} == {key: first[key] for key in same}
+    check_receiver(checkout)
+
 
 @pytest.mark.parametrize("wait_s", [5.0, 10.0])
 def test_killed_in_the_middle_the_demo_ends_the_same(

@@ -378,10 +378,8 @@ def test_plain_dbt_gives_the_same_tables(
 ) -> None:
     plain = installation(project_path, landed, tmp_path)
     now = {"LOOMLINE_NOW": AS_OF[1].isoformat()}
-    bin = Path(sys.executable).parent
     subprocess.run(
-        f'{bin}/dbt build --vars "$({bin}/loomline dbt-vars)"',
-        shell=True,
+        [Path(sys.executable).with_name("dbt"), "build"],
         check=True,
         cwd=project_path,
         env=os.environ | plain.environment() | now,

@@ -307,7 +307,8 @@ def test_refused_items_are_asked_for_with_what_was_sent(streams: Home) -> None:
     assert rows(streams, COUNTED) == [(2, 2)]
     columns = "select string_agg(column_name, ' ') from (describe {})"
     assert [rows(streams, columns.format(name))[0][0] for name in STREAMS] == [
-        "message_id source channel received_at disposition reason event payload replay_of",
+        "message_id source channel received_at disposition reason event payload "
+        "replay_of",
         "segment source hour items",
     ]
 
