@@ -18,9 +18,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 import zstandard
-from connectors.home import Home
 
 from connectors.events.policy import Policy
+from connectors.home import Home
 from connectors.sources.http_api.admin import ADMIN_PATHS
 from connectors.sources.http_api.routes import ROUTES, find
 from tests.collecting import Collecting, collecting, landed, make_key

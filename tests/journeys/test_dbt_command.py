@@ -8,9 +8,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from dotenv import set_key
+
 from connectors.home import Home
 from connectors.locks import exclusive
-from dotenv import set_key
 
 from .conftest import AT, Checkout, Sending
 
