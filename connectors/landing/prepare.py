@@ -1,6 +1,5 @@
 """A home folder that models can be run on: empty streams are streams too."""
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -9,9 +8,6 @@ from connectors.landing.manifest import Manifest, replace_file
 from connectors.landing.streams import SCHEMAS
 
 __all__ = ["prepare"]
-
-RENAMED = {"receipts": "received_counts"}
-"""Streams that the manifest of an older home knows by their former name."""
 
 
 def prepare(home: Home) -> None:
@@ -22,13 +18,9 @@ def prepare(home: Home) -> None:
     """
     home.make(home.inbox, home.raw / "schema")
     with Manifest(home).rewriting() as (files, write):
-        renamed = [
-            msgspec.structs.replace(file, stream=RENAMED.get(file.stream, file.stream))
-            for file in files
-        ]
         # The manifest may exist by now: another process may have landed.
-        if not home.loads.exists() or renamed != files:
-            write(renamed)
+        if not home.loads.exists():
+            write(files)
     for stream, schema in SCHEMAS.items():
         # A compacted file says per row which load it came with.
         schema = schema.append(pa.field("load_seq", pa.int64()))
