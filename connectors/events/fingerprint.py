@@ -1,4 +1,4 @@
-"""A weak identifier for those who send none, made of what their request shows.
+"""Fingerprints: a weak identifier for visitors without one, derived from the request.
 
 An event without identifiers gets it, and so does the identify of a person, to whom the
 history without identifiers then belongs.

@@ -1,4 +1,4 @@
-"""Lookups: what a table or somebody else's service knows of a value in an event."""
+"""Lookups: enrich an event from a table or an HTTP service."""
 
 import csv
 import re

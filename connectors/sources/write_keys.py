@@ -215,7 +215,7 @@ class KeyStore:
             ConfigError: the name has no live key.
         """
         if not 0 <= keep_s <= 10 * 365 * 86_400:
-            raise ConfigError("The former key can be kept for 0 s to ten years.")
+            raise ConfigError("The old key can stay valid for 0 s to ten years.")
         at = self._clock()
         end = at + timedelta(seconds=keep_s)
         with self._changing():

@@ -75,7 +75,7 @@ def _run_resource(
             "full_refresh": dg.Field(
                 bool,
                 default_value=False,
-                description="Build all but the histories anew.",
+                description="Rebuild all tables except the histories.",
             ),
         },
         description="The run under way; holds run.lock from first to last step.",

@@ -125,7 +125,7 @@ def import_(
 @app.command()
 def land(
     watch: Annotated[
-        bool, typer.Option("--watch", help="Stay, and land whatever arrives at once.")
+        bool, typer.Option("--watch", help="Keep running and land new files at once.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -141,7 +141,7 @@ def land(
     prepare(project.home)
     if watch:
         stop = _stopped()
-        say("Landing whatever arrives (stop with Ctrl-C)")
+        say("Landing new files (stop with Ctrl-C)")
         land_all(project.home, project.path, stop, on_problem=say)
         return
     done = land_inbox(project.home, project.path, on_problem=say)
@@ -153,7 +153,8 @@ def land(
 def run(
     as_of: AsOf = None,
     full_refresh: Annotated[
-        bool, typer.Option("--full-refresh", help="Build all but the histories anew.")
+        bool,
+        typer.Option("--full-refresh", help="Rebuild all tables except the histories."),
     ] = False,
     no_push: Annotated[
         bool, typer.Option("--no-push", help="Stop before the destinations.")
@@ -332,7 +333,7 @@ def diff(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say who would enter and leave which audience, before anything is run."""
+    """Show which profiles an edit adds to and removes from audiences, before a run."""
     from connectors.landing.manifest import replace_file
     from orchestration.cli.diff import diff_markdown, diff_summary, print_diff
     from orchestration.diff.diff import diff as find_diff
@@ -381,7 +382,7 @@ def _progress(found: list[Any]) -> Iterator[Callable[[Any, int], None]]:
 
 
 def _stopped() -> threading.Event:
-    """Set when somebody wants this process to end."""
+    """Set when this process is asked to stop."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Not `stop.set()` itself: the wait that is interrupted may hold its lock.

@@ -50,7 +50,7 @@ def collect(
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
-    """Take events by HTTP until stopped; SIGHUP reads rules anew without a pause."""
+    """Collect events over HTTP until stopped. SIGHUP reloads the rules."""
     from connectors.sources.http_api.supervisor import serve
     from connectors.sources.http_api.worker import Settings
 

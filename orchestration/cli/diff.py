@@ -166,9 +166,9 @@ def _notes(diff: Diff) -> Iterator[str]:
     if not diff.syncs and not any(
         one.entering or one.leaving for one in diff.audiences
     ):
-        yield "Nobody enters or leaves an audience, and nothing has to be pushed."
+        yield "No profile enters or leaves an audience. Nothing has to be pushed."
     if diff.rebuilds_all:
-        yield "The identity rules have changed: the run builds all models anew."
+        yield "The identity rules have changed. The next run rebuilds all models."
     yield _models(diff.models)
     for destination, count in diff.unconfirmed.items():
         yield (

@@ -1,4 +1,4 @@
-"""`loomline keys`: who may send events, as which source, and how many."""
+"""`loomline keys`: write keys, their sources, permissions and rates."""
 
 import re
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 SIZES = {"": 1, "kb": 1 << 10, "mb": 1 << 20}
 
 keys = typer.Typer(
-    no_args_is_help=True, help="Write keys: who may send events, and as which source."
+    no_args_is_help=True, help="Manage write keys: sources, permissions and rates."
 )
 said = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -176,7 +176,7 @@ def rotate(
         str,
         typer.Option(
             metavar="TIME",
-            help="How long the former key still works, e.g. 90m; 0 ends it at once.",
+            help="How long the old key stays valid, e.g. 90m; 0 revokes it at once.",
         ),
     ] = "24h",
     json: Json = False,
@@ -188,7 +188,7 @@ def rotate(
         raise ConfigError(*faults)
     key, text = KeyStore(Project.find().home).rotate(name, keep_s)
     if keep_s:
-        said.print(f"The former key works for another {_span(keep_s)}.")
+        said.print(f"The old key stays valid for {_span(keep_s)}.")
     _show(key, text, json)
 
 

@@ -113,7 +113,7 @@ def diff(
 
 
 def _build(models: Models, at: datetime) -> bool:
-    """What a run builds, without its tests; returns whether all was built anew."""
+    """Build what a run builds, without tests. Return whether all was rebuilt."""
     project = models.project
     refuse_the_past(project.home, at)
     with building(project.path, project.home) as must_rebuild:

@@ -114,7 +114,7 @@ class Run:
             newest = built.newest()
             with building(project.path, self.home) as must_rebuild:
                 if must_rebuild:
-                    self.say("The identity rules have changed: building all anew.")
+                    self.say("The identity rules have changed. Rebuilding all models.")
                 nodes = self.models.run(
                     "build",
                     at=self.at,
@@ -227,7 +227,7 @@ def refuse_the_past(home: Home, at: datetime) -> None:
             return  # nothing has been evaluated yet
     latest: datetime | None = found[0] if found else None
     if latest is not None and at < latest.replace(tzinfo=UTC):
-        demo = " Or start the demo anew with `loomline demo --reset`."
+        demo = " Or reset the demo with `loomline demo --reset`."
         raise ConfigError(
             f"{at:%Y-%m-%dT%H:%M:%SZ} is before the last evaluation, "
             f"{latest:%Y-%m-%dT%H:%M:%SZ}: memberships are history and only grow. "

@@ -32,7 +32,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class RunStopped(LoomlineError):
-    """Somebody stopped the run; the next one carries on."""
+    """The run was stopped; the next one resumes its work."""
 
 
 class Pipeline:

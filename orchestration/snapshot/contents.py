@@ -65,7 +65,7 @@ class WarehouseTable:
 
 
 def _is_public(schema: str, name: str) -> bool:
-    """Which tables and views of the warehouse are published.
+    """Whether a table or view of the warehouse is published.
 
     Tables of events are named by senders, but never like those that are left out.
     """

@@ -78,7 +78,7 @@ def read_snapshot(home: Home) -> Snapshot:
     version = current_version(home)
     if version is None:
         raise ConfigError(
-            f"In {home.path} nothing is published yet: loomline run does it"
+            f"Nothing has been published in {home.path} yet. Run `loomline run` first."
         )
     path = home.published / version / "snapshot.json"
     return msgspec.json.decode(path.read_bytes(), type=Snapshot)

@@ -105,7 +105,7 @@ def publish(
     except (duckdb.Error, OSError) as error:
         retire(home, clock)
         raise PublishFailed(
-            f"Readers keep the tables they have; nothing was published: {error}"
+            f"Nothing was published; readers keep the previous version: {error}"
         ) from error
     retire(home, clock)
     files = sum(len(table.files) for table in snapshot.tables)

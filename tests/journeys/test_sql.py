@@ -202,7 +202,7 @@ def test_wrong_use(checkout: Checkout, home: Home, arguments: list[str]) -> None
 
 def test_nothing_is_published_yet(checkout: Checkout) -> None:
     done = sql(checkout, "select 1", code=2)
-    assert "nothing is published yet: loomline run" in done.stderr
+    assert "yet. Run `loomline run` first." in done.stderr
     assert not (checkout.path / "data").exists()
 
 

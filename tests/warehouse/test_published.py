@@ -574,7 +574,7 @@ def test_a_home_that_was_moved(home: Home, tmp_path: Path) -> None:
 
 
 def test_nothing_is_published_yet(home: Home) -> None:
-    with pytest.raises(ConfigError, match="nothing is published yet: loomline run"):
+    with pytest.raises(ConfigError, match="Run `loomline run` first"):
         open_snapshot(home)
 
 
@@ -612,7 +612,7 @@ def test_a_failed_publish_leaves_nothing_behind(home: Home, wrong: str) -> None:
     published(home)
     change(home, "insert into audiences.aud_one values ('p2');" + wrong)
     before = sorted(home.published.iterdir())
-    with pytest.raises(PublishFailed, match="nothing was published"):
+    with pytest.raises(PublishFailed, match="Nothing was published"):
         published(home)
     assert sorted(home.published.iterdir()) == before
     assert rows(home, "from audiences.aud_one") == [("p1",)]

@@ -70,7 +70,7 @@ class Debugger:
         return bool(self._watchers)
 
     def look(self) -> None:
-        """Find out who watches."""
+        """Look for watchers."""
         found = set(self._folder.glob(f"*{_END}"))
         for path in self._watchers.keys() - found:
             self._watchers.pop(path).close()

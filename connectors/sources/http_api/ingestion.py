@@ -101,7 +101,7 @@ _IGNORED = NotAdmitted("dropped", "ignored_by_mapping")
 
 
 class Ingestion:
-    """What takes events, whoever sends them; one of a worker process."""
+    """Admits and stores the events of requests. One per worker process."""
 
     def __init__(
         self,
@@ -450,7 +450,7 @@ class Ingestion:
         self._show(taken)
 
     def _show(self, taken: Taken) -> None:
-        """Tell whoever watches."""
+        """Send decisions to watchers."""
         if taken.watched:
             at = isoformat(taken.received_at)
             for item, decision, applied in taken.watched:

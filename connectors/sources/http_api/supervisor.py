@@ -1,4 +1,4 @@
-"""Worker processes on one listening socket, and the process that looks after them.
+"""The supervisor: worker processes on one listening socket.
 
 The parent holds the socket, the rules and nothing else: it forks the workers, replaces
 one that dies at once, and on SIGHUP reads the rules anew and swaps all workers without
