@@ -29,6 +29,13 @@ SHOWN_ROWS = 50
 COUNTED_ROWS = 100_000
 """The rows that are not shown are counted up to here: counting means fetching."""
 
+LISTED_TABLES = 12
+"""Tables of a schema that are listed at the start of the prompt."""
+
+_HELP = frozenset((".tables", "\\d", "\\dt", "help", ".help", "?", "\\?"))
+_END = frozenset(("exit", "quit", ".exit", ".quit", "\\q"))
+"""What people type in other shells, without a semicolon."""
+
 COLUMN_WIDTH = 8
 """A terminal that cannot give each column this much shows a row as a list instead."""
 
@@ -98,13 +105,21 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
     console = _console()
     snapshot = read_snapshot(home)
     tables = _open(home, snapshot, say, is_safe)
-    say("A statement ends with ; and the prompt with Ctrl-D.")
+    say(_listing(snapshot, LISTED_TABLES))
+    say(
+        "End a statement with ; and the prompt with Ctrl-D. `.tables` lists all tables."
+    )
     with _history():
         text = ""
         while True:
             try:
                 text += input("   ...> " if text else "loomline> ") + "\n"
-                if not text.strip():
+                word = text.strip().rstrip(";").lower()
+                if word in _END:
+                    break
+                if not word or word in _HELP:
+                    if word:
+                        say(_listing(snapshot))
                     text = ""
                     continue
                 if not sqlite3.complete_statement(text):  # knows quotes and comments
@@ -124,6 +139,23 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
                 say(str(error))
             text = ""
     tables.close()
+
+
+def _listing(snapshot: Snapshot, most: int | None = None) -> str:
+    """The tables by schema, a line each; of a schema with more than `most` the number."""
+    schemas: dict[str, list[str]] = {}
+    for table in snapshot.tables:
+        schemas.setdefault(table.schema, []).append(table.name)
+    width = max(map(len, schemas), default=0)
+    return "\n".join(
+        f"{schema:{width}}  "
+        + (
+            f"{len(names)} tables"
+            if most is not None and len(names) > most
+            else ", ".join(sorted(names))
+        )
+        for schema, names in sorted(schemas.items())
+    )
 
 
 def _open(home: Home, snapshot: Snapshot, say: Say, is_safe: bool) -> "_Tables":

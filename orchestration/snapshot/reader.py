@@ -108,6 +108,9 @@ def open_snapshot(
     connection.execute(f"set temp_directory = {quote_text(str(spill))}")
     for statement in _statements(home, snapshot):
         connection.execute(statement)
+    # `show tables` lists them all, and a name that only one schema has needs no schema.
+    schemas = ["main", *dict.fromkeys(table.schema for table in snapshot.tables)]
+    connection.execute(f"set search_path = {quote_text(','.join(schemas))}")
     if is_safe:
         folder = home.published / snapshot.version
         files = (file.path for table in snapshot.tables for file in table.files)

@@ -98,6 +98,14 @@ def test_json_is_one_object_and_the_version_is_told_beside_it(
     assert len(json.loads(all_rows)["rows"]) == 120
 
 
+def test_show_tables_lists_what_is_published(checkout: Checkout, home: Home) -> None:
+    done = sql(checkout, "show tables", "--json")
+    assert json.loads(done.stdout)["rows"] == [["aud_one"], ["profiles"]]
+    assert json.loads(sql(checkout, "from aud_one", "--json").stdout)["rows"] == [
+        ["p1"]
+    ]
+
+
 def test_the_query_may_come_through_standard_input(
     checkout: Checkout, home: Home
 ) -> None:
@@ -320,7 +328,10 @@ def terminal(checkout: Checkout, user: Path) -> Iterator[Terminal]:
 
 def test_the_prompt(checkout: Checkout, home: Home, tmp_path: Path) -> None:
     with terminal(checkout, tmp_path) as shell:
-        assert "20261121T150000Z-0001" in shell.until("loomline> ")
+        said = shell.until("loomline> ")
+        assert "20261121T150000Z-0001" in said and "audiences  aud_one" in said
+        shell.type(".tables\n")
+        assert "profiles   profiles" in shell.until("loomline> ")
         shell.type("select 40 + 2\n")
         shell.until("...> ")
         shell.type("as answer;\n")
@@ -354,7 +365,7 @@ def test_the_prompt(checkout: Checkout, home: Home, tmp_path: Path) -> None:
             shell.until("42")
             shell.until("loomline> ")
 
-        shell.type("\x04")
+        shell.type("exit\n")
         assert shell.process.wait(timeout=30) == 0
 
     history = tmp_path / ".loomline_history"
