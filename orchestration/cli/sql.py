@@ -142,7 +142,7 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
 
 
 def _listing(snapshot: Snapshot, most: int | None = None) -> str:
-    """The tables by schema, a line each; of a schema with more than `most` the number."""
+    """List the tables by schema; count those of a schema with more than `most`."""
     schemas: dict[str, list[str]] = {}
     for table in snapshot.tables:
         schemas.setdefault(table.schema, []).append(table.name)
