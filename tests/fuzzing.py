@@ -144,7 +144,7 @@ class Pipe:
         origin = Origin(
             record.source,
             record.scope,
-            record.path,
+            record.channel,
             "segment",
             record.received_at,
             keeps_received_at=False,
