@@ -63,6 +63,7 @@ def check_out(path: Path, commit: str, into: Path) -> Path:
             for member in archive:
                 if member.name.startswith(PROJECT_FILES):
                     archive.extract(member, into, filter="data")
+        git.stdout.read()  # padding: git fails where it cannot write it
     if git.returncode or not (into / MARK).is_file():
         raise ConfigError(f"--base: commit {commit[:12]} holds no Loomline project.")
     return into

@@ -373,7 +373,7 @@ def test_against_a_commit_only_the_edit_is_told(
     print_diff(found)
     table = capsys.readouterr().out
     assert "aud_pricing_viewers" in table and "against commit" in table
-    assert "Moves by itself" not in table and "builds all models anew" in table
+    assert "Moves by itself" not in table and "rebuilds all models" in table
 
     git(shop, "stash", "-q")
     shop.run(at, push=False)
