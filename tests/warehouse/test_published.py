@@ -368,15 +368,6 @@ def test_files_from_before_a_column_was_added_lack_it(streams: Home) -> None:
     ]
 
 
-def test_counts_that_landed_as_receipts_are_received_counts(streams: Home) -> None:
-    counts = rows_table("received_counts", [("s", "web", 0, 7)])
-    assert land(streams, "older", {"receipts": counts})
-    prepare(streams)
-    build(streams)
-    published(streams)
-    assert rows(streams, "select items from raw.received_counts") == [(7,)]
-
-
 # Only what changed
 
 
