@@ -1,7 +1,7 @@
 """The supervisor: worker processes on one listening socket.
 
 The parent holds the socket, the rules and nothing else: it forks the workers, replaces
-one that dies at once, and on SIGHUP reads the rules anew and swaps all workers without
+one that dies at once, and on SIGHUP reloads the rules and swaps all workers without
 closing the socket. Clients that connect meanwhile wait in its queue. The parent runs no
 thread and no loop, so that a fork is safe.
 """
