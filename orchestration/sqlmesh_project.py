@@ -51,7 +51,7 @@ class Loader(DbtLoader):
         for project in super()._load_projects():
             for package in project.packages.values():
                 for model in package.models.values():
-                    # A changed model is built anew beside the former one.
+                    # A changed model is built beside the old one.
                     model.forward_only = False
                     if model.unique_key:
                         # dbt's delete+insert: a key may stand for several rows. SQLMesh

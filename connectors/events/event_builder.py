@@ -223,9 +223,12 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
     if is_named or not _READ.issuperset(call):
         context = _with_unknown(context, call, kind)
     channel = get("channel")
-    if _OWN_ROW.issubset(call):
-        channel = None  # the channel it came by the first time, not the sender's
-    if channel is not None and (context is None or type(context) is dict):
+    if (
+        channel is not None
+        and (context is None or type(context) is dict)
+        # A row that comes back names the channel it came in by, not its sender's.
+        and not _OWN_ROW.issubset(call)
+    ):
         context = {"channel": channel, **(context or {})}
     if kind == "identify" and traits is None and type(context) is dict:
         traits = context.get("traits")  # rudder-python and rudder-js

@@ -28,7 +28,7 @@ __all__ = [
     "IdentifierRules",
 ]
 
-RULE_VERSION = 1
+RULE_VERSION = 2
 """Raised whenever a normalisation below gives other values than before."""
 
 MOST_IDENTIFIERS = 100

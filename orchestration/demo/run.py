@@ -96,7 +96,7 @@ def demo(
 
     Works in `data/demo` below the project and leaves a `.env` that points `loomline`
     and `dagster dev` there. Called again it finds both slices landed and evaluates the
-    last instant only; with other arguments, or `reset`, it starts anew.
+    last instant only. Other arguments, or `reset`, start from an empty home.
 
     Raises:
         ConfigError: `data/demo` holds something other than a demo.

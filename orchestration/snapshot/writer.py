@@ -99,7 +99,7 @@ def publish(
                 snapshot, written = _write(
                     warehouse, home, name, at, clock, tables, shared, former
                 )
-                if former is not None:  # from now on nobody new finds it
+                if former is not None:  # readers that start now find the new one
                     os.utime(home.published / former.version, (clock(), clock()))
                 _swap(home, name)
     except (duckdb.Error, OSError) as error:

@@ -95,7 +95,7 @@ def test_the_guides_form_becomes_an_event_of_its_sender(guide: Forms) -> None:
     fate, event = row(result.items[0])
     assert fate == "admitted" and event is not None
     assert event["event"] == "contact_requested" and event["type"] == "track"
-    assert event["identifiers"] == [("email", "ann@example.com", 1)]
+    assert event["identifiers"] == [("email", "ann@example.com", 2)]
     assert event["properties"] == '{"message":"Grüße & so"}'.encode()
     assert event["consent"] == b'{"advertising":true}'
 

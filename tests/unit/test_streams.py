@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectors.events.canonical import ConsentStatement, Event, Identifier
+from connectors.events.identifiers import RULE_VERSION
 from connectors.events.rows import Admitted
 from connectors.home import Home
 from connectors.ingest.importing import import_units
@@ -95,7 +96,7 @@ def test_an_event_arrives_in_sql_as_it_was_sent(tmp_path: Path) -> None:
         "\\ud83d",
         '{"analytics":true}',
         ["user_id:u", "email:jane@acme.com"],
-        1,
+        RULE_VERSION,
         None,
     )
     assert engine.execute("select * from received_counts").fetchone()[3] == 2  # type: ignore[index]

@@ -181,7 +181,7 @@ class Worker:
             # at the next look: a revoked key has to be noticed then.
             with suppress(OSError):
                 self._debugger.look()
-            with suppress(sqlite3.Error):  # which may wait for whoever changes keys
+            with suppress(sqlite3.Error):  # a command may be changing keys
                 await asyncio.to_thread(self._keys.refresh)
 
     def _count(self) -> None:
@@ -193,7 +193,7 @@ class Worker:
 
     def _committed(self, waiting: list[Any], error: OSError | None) -> None:
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        with suppress(RuntimeError):  # the loop has ended: no request waits
             self._loop.call_soon_threadsafe(
                 self._ingestion.settled, waiting, error is None
             )
