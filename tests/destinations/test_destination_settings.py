@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from deliveries import SECRET
 
 from connectors.destinations import file, webhook
 from connectors.destinations.settings import (
@@ -13,6 +12,7 @@ from connectors.destinations.settings import (
     open_destination,
 )
 from connectors.errors import ConfigError
+from tests.support.deliveries import SECRET
 
 WEBHOOK = "kind: webhook\nurl: https://crm.example/hook\nsecret_env: CRM_SECRET\n"
 FILE = "kind: file\nurl: ${LOOMLINE_HOME}/deliveries\nformat: csv\n"

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
-from .conftest import Checkout
+from tests.journeys.conftest import Checkout
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from typing import Any
 import httpx
 
 from orchestration.demo.sandbox.server import Sandbox
-
-from .conftest import AT, SECRET, Checkout, Sending
+from tests.journeys.conftest import AT, SECRET, Checkout, Sending
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!) {

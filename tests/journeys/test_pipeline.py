@@ -36,8 +36,7 @@ from orchestration.pipeline.dbt_runner import Models, ModelsFailed
 from orchestration.pipeline.run import ChecksFailed, Run, RunResult
 from orchestration.pipeline.runner import Pipeline
 from orchestration.project import Project
-
-from .conftest import PROJECT, SECRET, Checkout
+from tests.journeys.conftest import PROJECT, SECRET, Checkout
 
 TABLES = (
     "staging.events",

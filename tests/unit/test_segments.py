@@ -22,7 +22,7 @@ from connectors.landing.segments import (
     recover,
     segments_folder,
 )
-from tests.collecting import wait_until
+from tests.support.collecting import wait_until
 
 NOW = 1_776_165_218_000_000
 SECOND = 1_000_000

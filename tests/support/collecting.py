@@ -23,7 +23,7 @@ from connectors.sources.write_keys import KeyStore, Kind
 
 __all__ = ["PROJECT", "Collecting", "collecting", "landed", "make_key", "wait_until"]
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 COMMAND = [str(Path(sys.executable).parent / "loomline")]
 
 
