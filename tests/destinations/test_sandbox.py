@@ -19,7 +19,8 @@ from deliveries import (
 
 from connectors.destinations.protocol import Change, Identifier
 from connectors.destinations.webhook import Webhook
-from orchestration.demo.sandbox.server import Answer, Sandbox, masked
+from orchestration.demo.sandbox.page import masked
+from orchestration.demo.sandbox.server import Answer, Sandbox
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]
