@@ -15,7 +15,7 @@ from connectors.events.decisions import NotAdmitted
 from connectors.events.decode import Undecodable
 from connectors.events.fingerprint import Fingerprints
 from connectors.events.policy import Policy
-from connectors.landing.segments import SegmentWriter
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.sources.forms import Forms, UnknownForm
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
