@@ -8,7 +8,7 @@ it.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from connectors.landing.segments import SegmentWriter
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
     UNKNOWN_PATH,
