@@ -60,7 +60,7 @@ ADVICE = {
 class Settings(common.Settings):
     kind: Literal["webhook"]
     allow_private: bool = False  # addresses that are not on the internet
-    url: str  # may hold ${VAR} and ${VAR:-default}
+    url: str = Field(examples=["https://crm.example/hooks/audiences"])  # or ${VAR:-…}
     secret_env: common.EnvName
     timeout_s: float = Field(default=15, gt=0, le=60)
 

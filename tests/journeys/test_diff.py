@@ -409,7 +409,7 @@ def test_outputs_name_nobody_and_production_stays_as_it_is(shop: Shop) -> None:
     waiting.parent.mkdir()
     waiting.write_text("{}\n")
     limits = shop.path / "orchestration/defs/destinations/warehouse_drop/defs.yaml"
-    limits.write_text(limits.read_text() + "limits: {max_change_rows: 1}\n")
+    limits.write_text(limits.read_text() + "  limits: {max_change_rows: 1}\n")
     addresses = shop.addresses()
     before = shop.fingerprint()
     file = shop.path / "comments" / "diff.md"
