@@ -79,7 +79,7 @@ def test_all_faults_of_all_files_come_together(tmp_path: Path) -> None:
         "b/defs.yaml, line 3: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
         "c/defs.yaml, line 1: `kind` must be one of: file, webhook",
         "d/defs.yaml, line 1: `kind` must be one of: file, webhook",
-        "e/defs.yaml, line 1: must hold keys",
+        "e/defs.yaml, line 1: must be a mapping",
         "f/defs.yaml, line 2: not readable as YAML",
         "g/defs.yaml, line 2: `url`: Value error, plain http",
         "g/defs.yaml, line 3: `secret_env`: String should match",
@@ -147,5 +147,7 @@ def test_references_are_replaced(text: str, expected: str) -> None:
 
 
 def test_a_reference_without_value_is_named() -> None:
-    with pytest.raises(ConfigError, match="crm: the variable NONE is not set"):
+    with pytest.raises(
+        ConfigError, match="crm: the environment variable NONE is not set"
+    ):
         expand("crm", "${NONE}", {})
