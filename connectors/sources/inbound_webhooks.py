@@ -1,10 +1,10 @@
-"""Webhooks of other systems become calls, as `connectors/sources/webhooks/` says.
+"""Converts webhooks of other systems to calls, configured in `sources/webhooks/`.
 
-`<source>.yml` tells how the sender signs and what its payloads mean; adding a sender is
-adding that file. `docs/inbound.md` describes it, with the paths that lead to a value:
+`<source>.yml` describes the sender's signature and how to map its payloads; to add a
+sender, add its file. `docs/inbound.md` describes it, and the paths that select values:
 
     $                    the payload            $.data.items[0]['a name']
-    $item                the member of `each` of which the event is made, else as $
+    $item                the member of `each` the event is made from, otherwise as $
     $header.x-event      a header of the request
 """
 
@@ -39,14 +39,14 @@ __all__ = [
 
 MAX_MADE_BYTES = 20 << 20
 MAX_MEMBERS = 10_000
-"""Most events of one payload: each may hold all of it, which multiplies its size."""
+"""Most events per payload: each may repeat all of it, which multiplies its size."""
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _STEP = re.compile(r"\.([^.\[\]{}\s]+)|\[(-?\d+)\]|\['([^']*)'\]")
 _PATH = re.compile(rf"\$(item|header)?((?:{_STEP.pattern})*)")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
-# Key in a file → key of a call; what each may be is in `_fields`.
+# Key in a file → key of a call; `_fields` lists the allowed values.
 _TEXTS = {"event": "event", "name": "name", "group_type": "groupType"}
 _VARYING = {
     "message_id": "messageId",
@@ -61,11 +61,11 @@ _KEYS = {"type": "type", **_TEXTS, **_VARYING, **_OBJECTS}
 
 
 class UnknownWebhook(LookupError):
-    """There is no file for this source."""
+    """No file configures this source."""
 
 
 class _Delivery(NamedTuple):
-    """One request; with `each`, as it is seen from one member of the list."""
+    """One request; with `each`, from the point of view of one member of the list."""
 
     body: Any
     headers: Mapping[str, str]
@@ -74,22 +74,22 @@ class _Delivery(NamedTuple):
 
 
 _Expression = Callable[[_Delivery], Any]
-"""Where a value comes from; UNSET is what is not there, unlike null."""
+"""Returns a value; UNSET if it is missing, unlike null."""
 
 _Conditions = Sequence[tuple[_Expression, Sequence[Any]]]
-"""Each value is one of those beside it."""
+"""Each value must be one of those beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _EventMapping:
-    """Which payloads become which call."""
+    """The payloads to match, and the call they become."""
 
     match: _Conditions
     fields: Mapping[str, _Expression]
 
     def call(self, delivery: _Delivery) -> dict[str, Any]:
         made = {key: value(delivery) for key, value in self.fields.items()}
-        # Present even if null: with it a call is taken as what it says it is.
+        # Present even if null: it marks the item as a call in Segment's shape.
         return {"messageId": None} | {k: v for k, v in made.items() if v is not UNSET}
 
 
@@ -100,7 +100,7 @@ class _Webhook:
     signature: Signature
     each: _Expression | None
     ignore: Sequence[_Conditions]
-    mappings: Sequence[_EventMapping]  # the first that matches makes the event
+    mappings: Sequence[_EventMapping]  # the first match makes the event
 
     def calls(self, delivery: _Delivery) -> list[Any]:
         members = UNSET if self.each is None else self.each(delivery)
@@ -112,7 +112,7 @@ class _Webhook:
         made_bytes = 0
         for place, item in enumerate(members):
             for call in self._call(delivery._replace(item=item, place=place)):
-                # What a mapping takes from beside the list is there once a member.
+                # Values from outside the list are repeated for every member.
                 made_bytes += len(msgspec.json.encode(call))
                 if made_bytes > MAX_MADE_BYTES:
                     raise Undecodable("too_large_once_mapped")
@@ -129,7 +129,7 @@ class _Webhook:
 
 
 class InboundWebhooks:
-    """All senders that are configured."""
+    """All configured senders."""
 
     def __init__(self, webhooks: Mapping[str, _Webhook]) -> None:
         self._webhooks = webhooks
@@ -138,11 +138,11 @@ class InboundWebhooks:
     def load(
         cls, project: Path, env: Mapping[str, str] = os.environ
     ) -> "InboundWebhooks":
-        """From the files below the project folder; none is fine.
+        """Read the files below the project folder; there may be none.
 
         Raises:
-            ConfigError: lists every fault of every file with its line, every variable
-                that is missing, and every example that does not hold.
+            ConfigError: lists every fault of every file with its line, every missing
+                environment variable, and every example that does not hold.
         """
         faults: list[str] = []
         folder = project / "connectors" / "sources" / "webhooks"
@@ -157,14 +157,14 @@ class InboundWebhooks:
     def receive(
         self, source: str, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> list[Any]:
-        """The calls of one request; none when the file says to ignore it.
+        """Return the calls of one request; none if the file says to ignore it.
 
-        Header names are in small letters, `now_s` is in seconds since 1970.
+        Header names are in lower case, `now_s` is in seconds since 1970.
 
         Raises:
-            UnknownWebhook: no file for this source.
-            BadSignature: not signed by the sender; nothing of it was looked at.
-            Undecodable: no JSON, or more than MAX_MEMBERS events.
+            UnknownWebhook: no file configures this source.
+            BadSignature: not signed by the sender; the body was not read.
+            Undecodable: not JSON, or more than MAX_MEMBERS events.
         """
         webhook = self._webhooks.get(source)
         if webhook is None:
@@ -208,7 +208,7 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature:
     unsigned = Signature("none")
     if not section.has("signature"):
         section.fault(
-            "needs the key `signature`; {scheme: none} takes what anybody sends"
+            "needs the key `signature`; {scheme: none} accepts unsigned requests"
         )
         return unsigned
     own = section.inner("signature")
@@ -224,21 +224,21 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature:
     tolerance_s = own.take("tolerance_s", _seconds, 300.0) if scheme in TIMED else 0
     own.end()
     if "secret_env" not in own.content:
-        own.fault("needs the key `secret_env`, the name of a variable")
+        own.fault("needs the key `secret_env`, the name of an environment variable")
     if not variable:
         return unsigned
     secrets: tuple[bytes, ...] = ()
     try:
         secrets = read_secrets(scheme, env.get(variable, ""))
         if not secrets:
-            own.fault(f"the variable {variable} is not set", "secret_env")
+            own.fault(f"the environment variable {variable} is not set", "secret_env")
     except ValueError as error:
-        own.fault(f"the variable {variable}: {error}", "secret_env")
+        own.fault(f"the environment variable {variable}: {error}", "secret_env")
     return Signature(scheme, secrets, tolerance_s)
 
 
 def _fields(section: Section, has_each: bool) -> dict[str, _Expression]:
-    """What a mapping says of its call, or the file of all its calls."""
+    """Return the expressions of a mapping, or those the file sets for all of them."""
     found: dict[str, _Expression | None] = {"type": section.take("type", _type, None)}
     for key, name in _TEXTS.items():
         found[name] = section.take(key, _text, None)
@@ -258,7 +258,7 @@ def _fields(section: Section, has_each: bool) -> dict[str, _Expression]:
 def _completed(
     fields: Mapping[str, _Expression], received: str
 ) -> dict[str, _Expression]:
-    """With what a call needs and the file does not say."""
+    """Add the defaults of the fields a call needs."""
     typed = {"type": _constant("track"), **fields}
     if typed["type"](_Delivery(None, {}, None)) != "track":
         return typed
@@ -305,7 +305,7 @@ def _hold(conditions: _Conditions, delivery: _Delivery) -> bool:
 
 
 def _same(value: Any, other: Any) -> bool:
-    # In Python True is 1.
+    # In Python True equals 1.
     return value == other and (type(value) is bool) == (type(other) is bool)
 
 
@@ -332,7 +332,7 @@ def _body_path(is_item: bool, steps: Sequence[str | int]) -> _Expression:
         value = delivery.item if is_item else delivery.body
         for step in steps:
             try:
-                # A list has no names, and an object here no numbers.
+                # Lists have no names, and objects here have no numbers.
                 value = value[step] if type(value) in (dict, list) else UNSET
             except (LookupError, TypeError):
                 return UNSET
@@ -342,10 +342,10 @@ def _body_path(is_item: bool, steps: Sequence[str | int]) -> _Expression:
 
 
 def _template(text: str) -> _Expression:
-    """Text with paths in braces; not there when one of their values is not."""
+    """Parse text with paths in braces; UNSET if one of their values is missing."""
     parts = _PLACEHOLDER.split(text)  # text and path in turn
     if "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
-        raise ValueError("has a brace without its other half")
+        raise ValueError("has a brace without its counterpart")
     literals, paths = parts[::2], [_path(part) for part in parts[1::2]]
 
     def made(delivery: _Delivery) -> Any:
@@ -371,8 +371,8 @@ def _text(value: Any) -> _Expression:
 def _varying(value: Any) -> _Expression:
     if not isinstance(value, str) or "$" not in value:
         raise ValueError(
-            "must hold a path that begins with $: a fixed value would make one"
-            " of all events"
+            "must contain a path that begins with $: with a fixed value all events"
+            " would be the same one"
         )
     return _text(value)
 
@@ -381,7 +381,7 @@ def _value(value: Any) -> _Expression:
     if isinstance(value, dict):
         return _constant(value["value"])
     if not isinstance(value, str) or not (value.startswith("$") or "{" in value):
-        raise ValueError("must be a path, or {value: …} for the same in each event")
+        raise ValueError("must be a path, or {value: …} for a fixed value")
     return _text(value)
 
 
@@ -394,7 +394,7 @@ def _item(delivery: _Delivery) -> Any:
 
 
 def _numbered(expression: _Expression) -> _Expression:
-    """An id of the request, made one of each member's by its place in the list."""
+    """Make the request's id unique per member by adding its place in the list."""
 
     def made(delivery: _Delivery) -> Any:
         text = _as_text(expression(delivery))
@@ -414,9 +414,11 @@ def _type(value: Any) -> _Expression:
 
 
 def _variable(value: Any) -> str:
-    # Upper case only, so that a secret pasted in place of its name is refused.
+    # Upper case only, so that a secret pasted instead of its name is refused.
     if not isinstance(value, str) or not _VARIABLE.fullmatch(value):
-        raise ValueError("must be the name of a variable: A to Z, 0 to 9 and _")
+        raise ValueError(
+            "must be the name of an environment variable: A to Z, 0 to 9 and _"
+        )
     return value
 
 
@@ -431,7 +433,7 @@ def _anything(value: Any) -> Any:
 
 
 def _try(example: Section, webhook: _Webhook) -> None:
-    """Run an example; what differs from what it says is a fault at its line."""
+    """Run an example; each difference from its `events` is a fault at its line."""
     body = example.take("body", _anything, None)
     given = example.inner("headers").content if example.has("headers") else {}
     headers = {str(name).lower(): str(value) for name, value in given.items()}
@@ -440,18 +442,18 @@ def _try(example: Section, webhook: _Webhook) -> None:
         example.fault("needs the keys `body` and `events`")
     made = webhook.calls(_Delivery(body, headers, body))
     if len(made) != len(expected):
-        example.fault(f"lists {len(expected)} events, but {len(made)} are made")
+        example.fault(f"lists {len(expected)} events, but gets {len(made)}")
     for event, call in zip(expected, made, strict=False):
         for key, name in _KEYS.items():
             said, found = event.take(key, _anything, None), call.get(name)
             if event.has(key) and said != found:
-                event.fault(f"is not what is made{_where(said, found)}", key)
+                event.fault(f"differs from the result{_where(said, found)}", key)
         event.end()
     example.end()
 
 
 def _where(said: Any, made: Any) -> str:
-    """The first member in which two objects differ; names only, no values."""
+    """Name the first member in which two objects differ; no values."""
     if type(said) is not dict or type(made) is not dict:
         return ""
     both = sorted(said.keys() | made.keys())
