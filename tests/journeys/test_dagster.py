@@ -197,7 +197,7 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
 def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
     done = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 4: set the variable CRM_WEBHOOK_SECRET",
+        r"crm_webhook/defs\.yaml, line 4: set the environment variable CRM_WEBHOOK_SE",
         done.stderr,
     )
 
