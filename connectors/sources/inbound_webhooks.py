@@ -1,4 +1,4 @@
-"""Webhooks of other systems become calls, as `connectors/sources/webhooks/` says.
+"""Converts webhooks of other systems to calls, configured in `sources/webhooks/`.
 
 `<source>.yml` tells how the sender signs and what its payloads mean; adding a sender is
 adding that file. `docs/inbound.md` describes it.
@@ -45,11 +45,11 @@ __all__ = [
 
 MAX_MADE_BYTES = 20 << 20
 MAX_MEMBERS = 10_000
-"""Most events of one payload: each may hold all of it, which multiplies its size."""
+"""Most events per payload: each may repeat all of it, which multiplies its size."""
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 
-# Key in a file → key of a call; what each may be is in `_fields`.
+# Key in a file → key of a call; `_fields` lists the allowed values.
 _TEXTS = {"event": "event", "name": "name", "group_type": "groupType"}
 _VARYING = {
     "message_id": "messageId",
@@ -64,7 +64,7 @@ _KEYS = {"type": "type", **_TEXTS, **_VARYING, **_OBJECTS}
 
 
 class UnknownWebhook(LookupError):
-    """There is no file for this source."""
+    """No file configures this source."""
 
 
 _Conditions = Sequence[tuple[Expression, Sequence[Any]]]
@@ -73,14 +73,14 @@ _Conditions = Sequence[tuple[Expression, Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class _EventMapping:
-    """Which payloads become which call."""
+    """The payloads to match, and the call they become."""
 
     match: _Conditions
     fields: Mapping[str, Expression]
 
     def call(self, delivery: Delivery) -> dict[str, Any]:
         made = {key: value(delivery) for key, value in self.fields.items()}
-        # Present even if null: with it a call is taken as what it says it is.
+        # Present even if null: it marks the item as a call in Segment's shape.
         return {"messageId": None} | {k: v for k, v in made.items() if v is not UNSET}
 
 
@@ -91,7 +91,7 @@ class _Webhook:
     signature: Signature
     each: Expression | None
     ignore: Sequence[_Conditions]
-    mappings: Sequence[_EventMapping]  # the first that matches makes the event
+    mappings: Sequence[_EventMapping]  # the first match makes the event
 
     def calls(self, delivery: Delivery) -> list[Any]:
         members = UNSET if self.each is None else self.each(delivery)
@@ -103,7 +103,7 @@ class _Webhook:
         made_bytes = 0
         for place, item in enumerate(members):
             for call in self._call(delivery._replace(item=item, place=place)):
-                # What a mapping takes from beside the list is there once a member.
+                # Values from outside the list are repeated for every member.
                 made_bytes += len(msgspec.json.encode(call))
                 if made_bytes > MAX_MADE_BYTES:
                     raise Undecodable("too_large_once_mapped")
@@ -120,7 +120,7 @@ class _Webhook:
 
 
 class InboundWebhooks:
-    """All senders that are configured."""
+    """All configured senders."""
 
     def __init__(self, webhooks: Mapping[str, _Webhook]) -> None:
         self._webhooks = webhooks
@@ -129,11 +129,11 @@ class InboundWebhooks:
     def load(
         cls, project: Path, env: Mapping[str, str] = os.environ
     ) -> "InboundWebhooks":
-        """From the files below the project folder; none is fine.
+        """Read the files below the project folder; there may be none.
 
         Raises:
-            ConfigError: lists every fault of every file with its line, every variable
-                that is missing, and every example that does not hold.
+            ConfigError: lists every fault of every file with its line, every missing
+                environment variable, and every example that does not hold.
         """
         faults: list[str] = []
         folder = project / "connectors" / "sources" / "webhooks"
@@ -148,14 +148,14 @@ class InboundWebhooks:
     def receive(
         self, source: str, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> list[Any]:
-        """The calls of one request; none when the file says to ignore it.
+        """Return the calls of one request; none if the file says to ignore it.
 
-        Header names are in small letters, `now_s` is in seconds since 1970.
+        Header names are in lower case, `now_s` is in seconds since 1970.
 
         Raises:
-            UnknownWebhook: no file for this source.
-            BadSignature: not signed by the sender; nothing of it was looked at.
-            Undecodable: no JSON, or more than MAX_MEMBERS events.
+            UnknownWebhook: no file configures this source.
+            BadSignature: not signed by the sender; the body was not read.
+            Undecodable: not JSON, or more than MAX_MEMBERS events.
         """
         webhook = self._webhooks.get(source)
         if webhook is None:
@@ -199,7 +199,7 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature:
     unsigned = Signature("none")
     if not section.has("signature"):
         section.fault(
-            "needs the key `signature`; {scheme: none} takes what anybody sends"
+            "needs the key `signature`; {scheme: none} accepts unsigned requests"
         )
         return unsigned
     own = section.inner("signature")
@@ -215,16 +215,16 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature:
     tolerance_s = own.take("tolerance_s", _seconds, 300.0) if scheme in TIMED else 0
     own.end()
     if "secret_env" not in own.content:
-        own.fault("needs the key `secret_env`, the name of a variable")
+        own.fault("needs the key `secret_env`, the name of an environment variable")
     if not variable:
         return unsigned
     secrets: tuple[bytes, ...] = ()
     try:
         secrets = read_secrets(scheme, env.get(variable, ""))
         if not secrets:
-            own.fault(f"the variable {variable} is not set", "secret_env")
+            own.fault(f"the environment variable {variable} is not set", "secret_env")
     except ValueError as error:
-        own.fault(f"the variable {variable}: {error}", "secret_env")
+        own.fault(f"the environment variable {variable}: {error}", "secret_env")
     return Signature(scheme, secrets, tolerance_s)
 
 
@@ -298,7 +298,7 @@ def _hold(conditions: _Conditions, delivery: Delivery) -> bool:
 
 
 def _same(value: Any, other: Any) -> bool:
-    # In Python True is 1.
+    # In Python True equals 1.
     return value == other and (type(value) is bool) == (type(other) is bool)
 
 
@@ -307,9 +307,11 @@ def _type(value: Any) -> Expression:
 
 
 def _variable(value: Any) -> str:
-    # Upper case only, so that a secret pasted in place of its name is refused.
+    # Upper case only, so that a secret pasted instead of its name is refused.
     if not isinstance(value, str) or not _VARIABLE.fullmatch(value):
-        raise ValueError("must be the name of a variable: A to Z, 0 to 9 and _")
+        raise ValueError(
+            "must be the name of an environment variable: A to Z, 0 to 9 and _"
+        )
     return value
 
 
@@ -324,7 +326,7 @@ def _anything(value: Any) -> Any:
 
 
 def _try(example: Section, webhook: _Webhook) -> None:
-    """Run an example; what differs from what it says is a fault at its line."""
+    """Run an example; each difference from its `events` is a fault at its line."""
     body = example.take("body", _anything, None)
     given = example.inner("headers").content if example.has("headers") else {}
     headers = {str(name).lower(): str(value) for name, value in given.items()}
@@ -333,18 +335,18 @@ def _try(example: Section, webhook: _Webhook) -> None:
         example.fault("needs the keys `body` and `events`")
     made = webhook.calls(Delivery(body, headers, body))
     if len(made) != len(expected):
-        example.fault(f"lists {len(expected)} events, but {len(made)} are made")
+        example.fault(f"lists {len(expected)} events, but gets {len(made)}")
     for event, call in zip(expected, made, strict=False):
         for key, name in _KEYS.items():
             said, found = event.take(key, _anything, None), call.get(name)
             if event.has(key) and said != found:
-                event.fault(f"is not what is made{_where(said, found)}", key)
+                event.fault(f"differs from the result{_where(said, found)}", key)
         event.end()
     example.end()
 
 
 def _where(said: Any, made: Any) -> str:
-    """The first member in which two objects differ; names only, no values."""
+    """Name the first member in which two objects differ; no values."""
     if type(said) is not dict or type(made) is not dict:
         return ""
     both = sorted(said.keys() | made.keys())

@@ -170,5 +170,7 @@ def test_references_are_replaced(text: str, expected: str) -> None:
 
 
 def test_a_reference_without_value_is_named() -> None:
-    with pytest.raises(ConfigError, match="crm: the variable NONE is not set"):
+    with pytest.raises(
+        ConfigError, match="crm: the environment variable NONE is not set"
+    ):
         expand("crm", "${NONE}", {})

@@ -48,7 +48,7 @@ def test_a_home_that_is_a_file_is_told_by_every_command(
         assert done.stdout == ""
         assert done.stderr == (
             f"The home folder {checkout.path / place} cannot be used: it is not a "
-            "folder. Set LOOMLINE_HOME to a folder that this user can make and write "
+            "folder. Set LOOMLINE_HOME to a folder that this user can create and write "
             "to.\n"
         ), command
 
