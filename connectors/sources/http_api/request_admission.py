@@ -15,7 +15,7 @@ from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.landing.segments import Record
 from connectors.sources.http_api.bodies import KEY_FIELDS
-from connectors.sources.http_api.receipts import Receipt
+from connectors.sources.http_api.receipt import Receipt
 from connectors.sources.write_keys import WriteKey
 
 __all__ = ["Receipt", "RequestAdmission", "Taken", "shared_bytes", "unpacked"]
