@@ -1,8 +1,8 @@
-"""Long runs of the collector under faults; `docs/reliability.md` quotes their figures.
+"""Runs the collector under faults for a long time; see `docs/reliability.md`.
 
 `python -m benchmarks.faults kill fuzz` runs those two. `power_cut` and `full_disk`
 mount file systems (root, on Linux), `slow_disk` needs strace, `one_event` wrk,
-`openapi` schemathesis in `benchmarks/data/schemathesis`. Quick versions of most are
+`openapi` schemathesis in `benchmarks/data/schemathesis`. Short versions of most are
 tests.
 """
 
@@ -59,7 +59,7 @@ def rss_mb(*processes: int) -> float:
 
 
 def kill() -> dict[str, Any]:
-    """A1: kill -9 of everything, twenty times, under load."""
+    """A1: kill -9 all processes, twenty times, under load."""
     load, port = Load(), a_port()
     ready_s = []
     with a_home() as home:
@@ -86,7 +86,7 @@ def kill() -> dict[str, Any]:
 
 
 def kill_worker() -> dict[str, Any]:
-    """A1: how long nobody answers when the only worker is killed."""
+    """A1: measure the gap when the only worker is killed."""
     gaps_s = []
     with a_home() as home, collecting(home) as collector:
         for _ in range(20):
@@ -94,7 +94,7 @@ def kill_worker() -> dict[str, Any]:
             killed_at = time.monotonic()
             wait_until(lambda: _answers(collector.url))
             gaps_s.append(time.monotonic() - killed_at)
-            time.sleep(1.1)  # one that dies at once is replaced with a pause
+            time.sleep(1.1)  # a worker that dies sooner is replaced with a pause
     return {"kills": 20, "gap s, at most": round(max(gaps_s), 3)}
 
 
@@ -106,7 +106,7 @@ def _answers(url: str) -> bool:
 
 
 def power_cut() -> dict[str, Any]:
-    """A2: the disk as it is at one moment, without what only the page cache holds."""
+    """A2: take the disk as of one moment, without the page cache."""
     unsynced = (
         *("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"),
         *("-e", "inject=fsync,fdatasync:retval=0"),
@@ -141,7 +141,7 @@ def _cut(prefix: tuple[str, ...]) -> tuple[set[str], set[str]]:
             load.wait_for(random.randint(1_000, 6_000))
             group = collector.process.pid
             os.killpg(group, signal.SIGSTOP)
-            time.sleep(0.2)  # for answers that are under way
+            time.sleep(0.2)  # for answers in transit
             was_told = set(load.acknowledged)
             shutil.copyfile(image, copy)
             load.stop.set()
@@ -162,7 +162,7 @@ def _mounted(stack: ExitStack, image: Path, at: Path) -> Path:
 
 
 def full_disk() -> dict[str, Any]:
-    """A4: a disk of 3 MB fills; landing makes room, nothing is started again."""
+    """A4: fill a disk of 3 MB; landing makes room, without a restart."""
     with a_home() as home, ExitStack() as stack:
         folder = segments_folder(home)
         folder.mkdir()
@@ -192,7 +192,7 @@ def full_disk() -> dict[str, Any]:
 
 
 def slow_disk() -> dict[str, Any]:
-    """A7: each sync takes 300 ms more; 32 clients, batches of 500."""
+    """A7: delay each sync by 300 ms; 32 clients, batches of 500."""
     figures: dict[str, Any] = {}
     for name in ("as it is", "300 ms a sync"):
         with a_home() as home, collecting(home) as collector, ExitStack() as stack:
@@ -223,7 +223,7 @@ def slow_disk() -> dict[str, Any]:
 
 
 def slow_clients() -> dict[str, Any]:
-    """A11: 500 connections that never finish, and those who do beside them."""
+    """A11: open 500 connections that never finish, beside working clients."""
     with a_home() as home, collecting(home) as collector:
         host, port = collector.url.removeprefix("http://").split(":")
         head = (
@@ -298,7 +298,7 @@ end
 
 
 def one_event() -> dict[str, Any]:
-    """A14: a million requests of one event each, on connections that are kept."""
+    """A14: send a million requests of one event each, on kept connections."""
     done = failed = resets = 0
     seconds = 0.0
     p50s, p99s = [], []
@@ -355,7 +355,7 @@ def one_event() -> dict[str, Any]:
 
 
 def backlog() -> dict[str, Any]:
-    """A17: a million records wait in segments, one of them torn."""
+    """A17: start with a million records in segments, one of them torn."""
     import msgspec
 
     with a_home() as home:
@@ -397,7 +397,7 @@ def backlog() -> dict[str, Any]:
 
 
 def fuzz(count: int = 1_000_000) -> dict[str, Any]:
-    """Bodies made from broken pieces of real ones, through admission and landing."""
+    """Send bodies made of broken pieces of real ones, through admission and landing."""
     from tests.fuzzing import Fuzzed
 
     seed = random.randrange(1 << 32)
@@ -418,7 +418,7 @@ def fuzz(count: int = 1_000_000) -> dict[str, Any]:
 
 
 def openapi(cases: int = 10_000) -> dict[str, Any]:
-    """Schemathesis over what `/openapi.json` promises."""
+    """Run Schemathesis on `/openapi.json`."""
     tool = DATA / "schemathesis" / "bin" / "schemathesis"
     with a_home() as home, collecting(home) as collector:
         done = failed = 0
