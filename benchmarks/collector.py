@@ -113,8 +113,8 @@ def main(against: Path | None = None) -> None:
                             send = (wrk, url, bodies, connections)
                             _load(*send, WARM_UP_S, events, process)
                             runs.append(_load(*send, RUN_S, events, process))
-                said = f"{events} a request, {connections} connections"
-                _print(f"{said}, {workers} worker{'s' if workers > 1 else ''}")
+                title = f"{events} per request, {connections} connections"
+                _print(f"{title}, {workers} worker{'s' if workers > 1 else ''}")
                 _print_runs("loomline collect", ours)
                 _print_runs(other, theirs)
                 pairs = list(zip(ours, theirs, strict=True))
@@ -231,10 +231,10 @@ def serving(
     subprocess.run(create, env={**os.environ, **env}, check=True, capture_output=True)
     command = [loomline, "collect", "--port", "0", "--workers", str(workers)]
     with running(command, env, stdout=subprocess.PIPE) as process:
-        said = process.stdout.readline().decode()
-        if not said.startswith("Collecting at "):
-            raise RuntimeError(f"The collector did not start: {said}")
-        yield said.split()[-1], process
+        line = process.stdout.readline().decode()
+        if not line.startswith("Collecting at "):
+            raise RuntimeError(f"The collector did not start: {line}")
+        yield line.split()[-1], process
 
 
 @contextmanager
@@ -322,10 +322,10 @@ def _wrk() -> str:
     Raises:
         RuntimeError: it is not installed; one in Python would measure itself.
     """
-    found = shutil.which("wrk")
-    if found is None:
+    path = shutil.which("wrk")
+    if path is None:
         raise RuntimeError("Install wrk: `apt install wrk`, or `brew install wrk`.")
-    return found
+    return path
 
 
 def _peer_environment() -> Path:

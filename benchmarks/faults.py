@@ -53,8 +53,8 @@ def a_port() -> int:
 
 
 def rss_mb(*processes: int) -> float:
-    found = [Path(f"/proc/{p}/status").read_text() for p in processes]
-    sizes = [re.search(r"VmRSS:\s*(\d+)", text) for text in found]
+    statuses = [Path(f"/proc/{p}/status").read_text() for p in processes]
+    sizes = [re.search(r"VmRSS:\s*(\d+)", text) for text in statuses]
     return sum(int(size[1]) for size in sizes if size) / 1024
 
 
@@ -73,14 +73,14 @@ def kill() -> dict[str, Any]:
                     load.wait_for(random.randint(1_000, 12_000))
                     collector.kill()
         with collecting(home, port=port):
-            found = books(home)
-        found.assert_kept(load)
+            kept = books(home)
+        kept.assert_kept(load)
         return {
             "rounds": rounds,
             "acknowledged": len(load.acknowledged),
-            "lost": len(load.acknowledged - found.stored.keys()),
-            "torn lines landed": found.reasons["segment_damaged"],
-            "sent again and stored twice": found.stored.total() - len(found.stored),
+            "lost": len(load.acknowledged - kept.stored.keys()),
+            "torn lines landed": kept.reasons["segment_damaged"],
+            "sent again and stored twice": kept.stored.total() - len(kept.stored),
             "start to first answer, s, at most": round(max(ready_s), 2),
         }
 
@@ -118,9 +118,9 @@ def power_cut() -> dict[str, Any]:
     ):
         lost = acknowledged = 0
         for _ in range(cuts):
-            found, was_told = _cut(prefix)
-            lost += len(was_told - found)
-            acknowledged += len(was_told)
+            stored, acknowledged_ids = _cut(prefix)
+            lost += len(acknowledged_ids - stored)
+            acknowledged += len(acknowledged_ids)
         figures[name] = {"cuts": cuts, "acknowledged": acknowledged, "lost": lost}
     return figures
 
@@ -142,16 +142,16 @@ def _cut(prefix: tuple[str, ...]) -> tuple[set[str], set[str]]:
             group = collector.process.pid
             os.killpg(group, signal.SIGSTOP)
             time.sleep(0.2)  # for answers in transit
-            was_told = set(load.acknowledged)
+            acknowledged = set(load.acknowledged)
             shutil.copyfile(image, copy)
             load.stop.set()
             os.killpg(group, signal.SIGCONT)
         after = Home(_mounted(stack, copy, Path(folder) / "after") / "home")
         with collecting(after):
-            found = books(after)
-        assert "segment_damaged" not in found.reasons
-        found.assert_balanced()
-        return set(found.stored), was_told
+            kept = books(after)
+        assert "segment_damaged" not in kept.reasons
+        kept.assert_balanced()
+        return set(kept.stored), acknowledged
 
 
 def _mounted(stack: ExitStack, image: Path, at: Path) -> Path:
@@ -338,8 +338,8 @@ def one_event() -> dict[str, Any]:
         stop.set()
         landing.join()
         collector.stop()
-        found = books(home)
-        found.assert_balanced()
+        kept = books(home)
+        kept.assert_balanced()
     return {
         "requests": done,
         "not 2xx": failed,
@@ -348,9 +348,9 @@ def one_event() -> dict[str, Any]:
         "p50 ms": round(sum(p50s) / len(p50s), 1),
         "p99 ms": round(max(p99s), 1),
         "MB after first and last 20 s": [round(memory[0]), round(memory[-1])],
-        "stored ids": len(found.stored),
-        "stored twice": found.stored.total() - len(found.stored),
-        "lost": max(done - failed - len(found.stored), 0),
+        "stored ids": len(kept.stored),
+        "stored twice": kept.stored.total() - len(kept.stored),
+        "lost": max(done - failed - len(kept.stored), 0),
     }
 
 
@@ -386,12 +386,12 @@ def backlog() -> dict[str, Any]:
         started = time.monotonic()
         land_inbox(home, PROJECT)
         land_s = time.monotonic() - started
-        found = books(home)
-        found.assert_balanced()
+        kept = books(home)
+        kept.assert_balanced()
     return {
         "records": 1_000_000,
         "start to first answer s": round(ready_s, 2),
-        "landed": found.stored.total(),
+        "landed": kept.stored.total(),
         "landing s": round(land_s, 1),
     }
 
@@ -434,9 +434,9 @@ def openapi(cases: int = 10_000) -> dict[str, Any]:
                 text=True,
                 cwd=home.path,
             )
-            found = re.search(r"(\d+) generated", process.stdout)
-            assert found is not None, process.stdout[-3000:]
-            done += int(found[1])
+            match = re.search(r"(\d+) generated", process.stdout)
+            assert match is not None, process.stdout[-3000:]
+            done += int(match[1])
             failed += process.returncode != 0
             said = process.stdout[-3000:] if process.returncode else ""
             print(f"{done:,} cases {said}", file=sys.stderr)

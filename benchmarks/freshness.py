@@ -1,9 +1,9 @@
 """Measures how long after its answer an event has landed, with `loomline land --watch`.
 
 The collector receives events at a steady rate while landing runs beside it. An event
-has landed once the manifest lists its file; the manifest is read every few milliseconds,
-so the figures are slightly too high. `visible` measures when events appear in the
-published tables.
+has landed once the manifest lists its file; the manifest is read every few
+milliseconds, so the figures are slightly too high. `visible` measures when events
+appear in the published tables.
 """
 
 import base64

@@ -94,19 +94,19 @@ def load_destinations(folder: Path) -> dict[str, Settings]:
         ConfigError: lists every fault of every file with its key and the allowed
             values, never the value itself.
     """
-    found: dict[str, Settings] = {}
+    settings: dict[str, Settings] = {}
     faults: list[str] = []
     for place in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not place.is_dir() or place.name.startswith((".", "_")):
             continue
         read = _read(place)
         if isinstance(read, Settings):
-            found[place.name] = read
+            settings[place.name] = read
         else:
             faults += read
     if faults:
         raise ConfigError("\n".join(faults))
-    return found
+    return settings
 
 
 def open_destination(
@@ -144,7 +144,7 @@ def missing_secrets(
                     for variable, default in _REFERENCE.findall(value)
                     if not default
                 )
-    return [found for found in needed if not env.get(found[2])]
+    return [entry for entry in needed if not env.get(entry[2])]
 
 
 def expand(name: str, text: str, env: Mapping[str, str]) -> str:
@@ -155,12 +155,12 @@ def expand(name: str, text: str, env: Mapping[str, str]) -> str:
     """
 
     def value(reference: re.Match[str]) -> str:
-        found = env.get(reference[1]) or reference[2]
-        if not found:
+        replacement = env.get(reference[1]) or reference[2]
+        if not replacement:
             raise ConfigError(
                 f"{name}: the environment variable {reference[1]} is not set."
             )
-        return found
+        return replacement
 
     return _REFERENCE.sub(value, text)
 
@@ -170,8 +170,8 @@ def _kind(name: str) -> _Kind | None:
     module = f"{destinations.__name__}.{name}"
     if not name.isidentifier() or importlib.util.find_spec(module) is None:
         return None
-    found = importlib.import_module(module)
-    return cast(_Kind, found) if hasattr(found, "connect") else None
+    kind = importlib.import_module(module)
+    return cast(_Kind, kind) if hasattr(kind, "connect") else None
 
 
 def _unknown_kind(where: object) -> str:

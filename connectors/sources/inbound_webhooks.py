@@ -239,20 +239,22 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature:
 
 def _fields(section: Section, has_each: bool) -> dict[str, _Expression]:
     """Return the expressions of a mapping, or those the file sets for all of them."""
-    found: dict[str, _Expression | None] = {"type": section.take("type", _type, None)}
+    expressions: dict[str, _Expression | None] = {
+        "type": section.take("type", _type, None)
+    }
     for key, name in _TEXTS.items():
-        found[name] = section.take(key, _text, None)
+        expressions[name] = section.take(key, _text, None)
     for key, name in _VARYING.items():
-        found[name] = section.take(key, _varying, None)
+        expressions[name] = section.take(key, _varying, None)
     for key, name in _OBJECTS.items():
         is_object = isinstance(section.content.get(key), dict)
-        found[name] = (
+        expressions[name] = (
             _object(section.inner(key)) if is_object else section.take(key, _path, None)
         )
-    message_id = found["messageId"]
+    message_id = expressions["messageId"]
     if has_each and message_id and "$item" not in section.content["message_id"]:
-        found["messageId"] = _numbered(message_id)
-    return {name: value for name, value in found.items() if value is not None}
+        expressions["messageId"] = _numbered(message_id)
+    return {name: value for name, value in expressions.items() if value is not None}
 
 
 def _completed(
@@ -276,9 +278,9 @@ def _object(section: Section) -> _Expression:
         )
 
     def made(delivery: _Delivery) -> Any:
-        given = {key: value(delivery) for key, value in members.items()}
-        found = {key: value for key, value in given.items() if value is not UNSET}
-        return found if found or not members else UNSET
+        values = {key: value(delivery) for key, value in members.items()}
+        present = {key: value for key, value in values.items() if value is not UNSET}
+        return present if present or not members else UNSET
 
     return made
 
@@ -298,8 +300,8 @@ def _conditions(section: Section) -> _Conditions:
 
 def _hold(conditions: _Conditions, delivery: _Delivery) -> bool:
     for path, allowed in conditions:
-        found = path(delivery)
-        if not any(_same(None if found is UNSET else found, one) for one in allowed):
+        value = path(delivery)
+        if not any(_same(None if value is UNSET else value, one) for one in allowed):
             return False
     return True
 
@@ -328,7 +330,7 @@ def _path(value: Any) -> _Expression:
 
 
 def _body_path(is_item: bool, steps: Sequence[str | int]) -> _Expression:
-    def found(delivery: _Delivery) -> Any:
+    def select(delivery: _Delivery) -> Any:
         value = delivery.item if is_item else delivery.body
         for step in steps:
             try:
@@ -338,7 +340,7 @@ def _body_path(is_item: bool, steps: Sequence[str | int]) -> _Expression:
                 return UNSET
         return value
 
-    return found
+    return select
 
 
 def _template(text: str) -> _Expression:
@@ -435,8 +437,8 @@ def _anything(value: Any) -> Any:
 def _try(example: Section, webhook: _Webhook) -> None:
     """Run an example; each difference from its `events` is a fault at its line."""
     body = example.take("body", _anything, None)
-    given = example.inner("headers").content if example.has("headers") else {}
-    headers = {str(name).lower(): str(value) for name, value in given.items()}
+    headers_sent = example.inner("headers").content if example.has("headers") else {}
+    headers = {str(name).lower(): str(value) for name, value in headers_sent.items()}
     expected = example.members("events")
     if not (example.has("body") and example.has("events")):
         example.fault("needs the keys `body` and `events`")
@@ -445,18 +447,25 @@ def _try(example: Section, webhook: _Webhook) -> None:
         example.fault(f"lists {len(expected)} events, but gets {len(made)}")
     for event, call in zip(expected, made, strict=False):
         for key, name in _KEYS.items():
-            said, found = event.take(key, _anything, None), call.get(name)
-            if event.has(key) and said != found:
-                event.fault(f"differs from the result{_where(said, found)}", key)
+            expected_value, actual = event.take(key, _anything, None), call.get(name)
+            if event.has(key) and expected_value != actual:
+                event.fault(
+                    f"differs from the result{_where(expected_value, actual)}", key
+                )
         event.end()
     example.end()
 
 
-def _where(said: Any, made: Any) -> str:
+def _where(expected: Any, actual: Any) -> str:
     """Name the first member in which two objects differ; no values."""
-    if type(said) is not dict or type(made) is not dict:
+    if type(expected) is not dict or type(actual) is not dict:
         return ""
-    both = sorted(said.keys() | made.keys())
+    both = sorted(expected.keys() | actual.keys())
     return next(
-        (f": see `{k}`" for k in both if said.get(k, UNSET) != made.get(k, UNSET)), ""
+        (
+            f": see `{k}`"
+            for k in both
+            if expected.get(k, UNSET) != actual.get(k, UNSET)
+        ),
+        "",
     )

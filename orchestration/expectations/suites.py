@@ -105,19 +105,19 @@ def load_suites(folder: Path) -> dict[str, Suite]:
     Raises:
         ConfigError: lists every fault of every file, with its line and what is allowed.
     """
-    found: dict[str, Suite] = {}
+    suites: dict[str, Suite] = {}
     faults: list[str] = []
     for place in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not place.is_dir() or place.name.startswith((".", "_")):
             continue
         read = _read(place)
         if isinstance(read, Suite):
-            found[place.name] = read
+            suites[place.name] = read
         else:
             faults += read
     if faults:
         raise ConfigError("\n".join(faults))
-    return found
+    return suites
 
 
 class _Entry(BaseModel):
@@ -227,8 +227,8 @@ def _read(place: Path) -> Suite | list[str]:
             )
             continue
         below = {
-            ".".join(map(str, path[2:])): found
-            for path, found in lines.items()
+            ".".join(map(str, path[2:])): line_number
+            for path, line_number in lines.items()
             if path[:2] == own and len(path) > 2
         }
         expectations[entry.name] = Expectation(
