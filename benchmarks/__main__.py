@@ -6,8 +6,8 @@ import sys
 
 import benchmarks
 
-NOT_ONE = {"__main__", "measure", "dlt_load", "collector_peer", "faults"}
-"""Not run by default: helpers of other benchmarks, and destructive runs."""
+NOT_ONE = {"__main__", "measure", "dlt_load", "collector_peer"}
+"""Helpers of other benchmarks, not run by default."""
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ class Project:
         """
         from connectors.destinations.settings import load_destinations
 
-        return load_destinations(self.defs / "destinations")
+        return load_destinations(self.defs)
 
     def check(self, *, with_variables: bool = True) -> None:
         """Check every name, file and environment variable a run will need.
@@ -113,6 +113,7 @@ class Project:
         Raises:
             ConfigError: lists all faults, one per line, with file and line.
         """
+        from connectors.component_files import DESTINATION, find
         from connectors.destinations.settings import missing_secrets
         from orchestration.expectations import load_suites
 
@@ -122,11 +123,12 @@ class Project:
             destinations = self.destinations()
         except ConfigError as error:
             faults += str(error).splitlines()
-        named = destinations or dict.fromkeys(_folders(self.defs / "destinations"))
+        files = {file.parent.name: file for file in find(self.defs, DESTINATION)}
+        named = destinations or files
         audiences, wrong = self._read_audiences(named)
         faults += wrong
         try:
-            load_suites(self.defs / "checks")
+            load_suites(self.defs)
         except ConfigError as error:
             faults += str(error).splitlines()
         used = {name for audience in audiences.values() for name in audience.sync_to}
@@ -134,13 +136,13 @@ class Project:
             used = set()
         needed = {name: destinations[name] for name in used & {*destinations}}
         for name, key, variable in missing_secrets(needed, os.environ):
-            file = ConfigFile(self.defs / "destinations" / name / "defs.yaml")
+            file = ConfigFile(files[name])
             faults.append(
-                f"{file.place(key)}: set the environment variable {variable}; "
+                f"{file.place('attributes', key)}: set the variable {variable}; "
                 "`make demo` writes one for the demo into .env."
             )
-        if faults:
-            raise ConfigError("\n".join(faults))
+        if faults:  # a file of no known type is told of twice
+            raise ConfigError("\n".join(dict.fromkeys(faults)))
 
     def _read_audiences(
         self, destinations: Mapping[str, object]
@@ -160,10 +162,6 @@ class Project:
                 for name, settings in self.destinations().items()
             },
         }
-
-
-def _folders(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def _default_memory_limit() -> str:

@@ -58,8 +58,9 @@ _AUDIENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # becomes a folder
 
 class Settings(common.Settings):
     kind: Literal["file"]
-    url: str = Field(min_length=1)  # any fsspec URL, may contain ${VAR:-default}
-    format: Format
+    # Any fsspec URL, may hold ${VAR:-default}.
+    url: str = Field(min_length=1, examples=["${LOOMLINE_HOME}/deliveries"])
+    format: Format = Field(examples=["parquet"])
     batch_rows: int = Field(default=100_000, ge=1)
 
 

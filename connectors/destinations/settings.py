@@ -1,4 +1,4 @@
-"""Reads the configured destinations: `<folder>/<name>/defs.yaml`.
+"""Reads the configured destinations, components whose `defs.yaml` has that type.
 
 A kind is a module of this package with a model `Settings` and a function
 `connect(name, settings, env, transport=None)`. To add a kind, add a module.
@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
@@ -18,6 +18,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors import destinations
+from connectors.component_files import DESTINATION, attribute_faults, read
 from connectors.config_files import ConfigFile
 from connectors.destinations.protocol import Destination
 from connectors.errors import ConfigError
@@ -31,6 +32,7 @@ __all__ = [
     "load_destinations",
     "missing_secrets",
     "open_destination",
+    "settings_model",
 ]
 
 # Upper case only, so that a secret pasted instead of its variable's name is refused.
@@ -87,6 +89,18 @@ def kinds() -> list[str]:
     return sorted(name for name in names if _kind(name) is not None)
 
 
+def settings_model(kind: str) -> type[Settings]:
+    """Return the model of a kind's settings.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    module = _kind(kind)
+    if module is None:
+        raise ConfigError(_unknown_kind(kind))
+    return cast(type[Settings], module.Settings)
+
+
 def load_destinations(folder: Path) -> dict[str, Settings]:
     """Return settings by destination name; none if the folder does not exist.
 
@@ -94,19 +108,17 @@ def load_destinations(folder: Path) -> dict[str, Settings]:
         ConfigError: lists every fault of every file with its key and the allowed
             values, never the value itself.
     """
-    settings: dict[str, Settings] = {}
-    faults: list[str] = []
-    for place in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not place.is_dir() or place.name.startswith((".", "_")):
-            continue
-        read = _read(place)
-        if isinstance(read, Settings):
-            settings[place.name] = read
+    files, faults = read(folder, DESTINATION)
+    by_name: dict[str, Settings] = {}
+    for name, file in sorted(files.items()):
+        settings = _settings(name, file)
+        if isinstance(settings, Settings):
+            by_name[name] = settings
         else:
-            faults += read
+            faults += settings
     if faults:
         raise ConfigError("\n".join(faults))
-    return settings
+    return by_name
 
 
 def open_destination(
@@ -178,40 +190,19 @@ def _unknown_kind(where: object) -> str:
     return f"{where}: `kind` must be one of: {', '.join(kinds())}."
 
 
-def _read(place: Path) -> Settings | list[str]:
-    """Return the settings of one folder, or its faults."""
-    file = place / "defs.yaml"
-    if not _NAME.fullmatch(place.name):
+def _settings(name: str, file: ConfigFile) -> Settings | list[str]:
+    """Return the settings of one file, or its faults."""
+    if not _NAME.fullmatch(name):
         return [
-            f"{place}: a destination's name is lower case letters, digits, _ and -."
+            f"{file.path.parent}: a destination's name is lower case letters, digits, "
+            "_ and -."
         ]
-    if not file.exists():
-        return [f"{file}: missing; every folder here is a destination."]
-    try:
-        read = ConfigFile(file)
-    except ConfigError as error:
-        return [str(error)]
-    if not isinstance(read.content, dict):
-        return [f"{read.place()}: must be a mapping, beginning with `kind`."]
-    name = read.content.get("kind")
-    kind = _kind(name) if isinstance(name, str) else None
+    attributes = file.content["attributes"]
+    written = attributes.get("kind")
+    kind = _kind(written) if isinstance(written, str) else None
     if kind is None:
-        return [_unknown_kind(read.place("kind"))]
+        return [_unknown_kind(file.place("attributes", "kind"))]
     try:
-        return cast(Settings, kind.Settings.model_validate(read.content))
+        return cast(Settings, kind.Settings.model_validate(attributes))
     except ValidationError as error:
-        return [*_faults(read, kind.Settings, error)]
-
-
-def _faults(
-    file: ConfigFile, model: type[BaseModel], error: ValidationError
-) -> Iterator[str]:
-    for fault in error.errors(include_input=False, include_url=False):
-        key = ".".join(str(part) for part in fault["loc"]) or "the file"
-        place = file.place(*fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            holder: Any = Limits if fault["loc"][0] == "limits" else model
-            allowed = ", ".join(sorted(holder.model_fields))
-            yield f"{place}: `{key}` is not a key here; allowed are: {allowed}."
-        else:
-            yield f"{place}: `{key}`: {fault['msg']}."
+        return [*attribute_faults(file, kind.Settings, error)]

@@ -59,8 +59,8 @@ ADVICE = {
 
 class Settings(common.Settings):
     kind: Literal["webhook"]
-    allow_private: bool = False  # allow addresses that are not on the internet
-    url: str  # may contain ${VAR} and ${VAR:-default}
+    allow_private: bool = False  # addresses that are not on the internet
+    url: str = Field(examples=["https://crm.example/hooks/audiences"])  # or ${VAR:-…}
     secret_env: common.EnvName
     timeout_s: float = Field(default=15, gt=0, le=60)
 

@@ -1,19 +1,15 @@
 """Converts webhooks of other systems to calls, configured in `sources/webhooks/`.
 
 `<source>.yml` describes the sender's signature and how to map its payloads; to add a
-sender, add its file. `docs/inbound.md` describes it, and the paths that select values:
-
-    $                    the payload            $.data.items[0]['a name']
-    $item                the member of `each` the event is made from, otherwise as $
-    $header.x-event      a header of the request
+sender, add its file. `docs/inbound.md` describes it.
 """
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -21,7 +17,17 @@ from msgspec import UNSET
 from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES
 from connectors.events.decode import Undecodable, decode_item
-from connectors.events.naming import as_text
+from connectors.sources.mapping_expressions import (
+    Delivery,
+    Expression,
+    constant,
+    item_of,
+    numbered,
+    read_path,
+    read_text,
+    read_value,
+    read_varying,
+)
 from connectors.sources.mapping_files import Section, choice, read_folder
 from connectors.sources.signatures import (
     SCHEMES,
@@ -42,9 +48,6 @@ MAX_MEMBERS = 10_000
 """Most events per payload: each may repeat all of it, which multiplies its size."""
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
-_STEP = re.compile(r"\.([^.\[\]{}\s]+)|\[(-?\d+)\]|\['([^']*)'\]")
-_PATH = re.compile(rf"\$(item|header)?((?:{_STEP.pattern})*)")
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 # Key in a file → key of a call; `_fields` lists the allowed values.
 _TEXTS = {"event": "event", "name": "name", "group_type": "groupType"}
@@ -64,19 +67,7 @@ class UnknownWebhook(LookupError):
     """No file configures this source."""
 
 
-class _Delivery(NamedTuple):
-    """One request; with `each`, from the point of view of one member of the list."""
-
-    body: Any
-    headers: Mapping[str, str]
-    item: Any
-    place: int | None = None  # of the member in the list
-
-
-_Expression = Callable[[_Delivery], Any]
-"""Returns a value; UNSET if it is missing, unlike null."""
-
-_Conditions = Sequence[tuple[_Expression, Sequence[Any]]]
+_Conditions = Sequence[tuple[Expression, Sequence[Any]]]
 """Each value must be one of those beside it."""
 
 
@@ -85,9 +76,9 @@ class _EventMapping:
     """The payloads to match, and the call they become."""
 
     match: _Conditions
-    fields: Mapping[str, _Expression]
+    fields: Mapping[str, Expression]
 
-    def call(self, delivery: _Delivery) -> dict[str, Any]:
+    def call(self, delivery: Delivery) -> dict[str, Any]:
         made = {key: value(delivery) for key, value in self.fields.items()}
         # Present even if null: it marks the item as a call in Segment's shape.
         return {"messageId": None} | {k: v for k, v in made.items() if v is not UNSET}
@@ -98,11 +89,11 @@ class _Webhook:
     """One file."""
 
     signature: Signature
-    each: _Expression | None
+    each: Expression | None
     ignore: Sequence[_Conditions]
     mappings: Sequence[_EventMapping]  # the first match makes the event
 
-    def calls(self, delivery: _Delivery) -> list[Any]:
+    def calls(self, delivery: Delivery) -> list[Any]:
         members = UNSET if self.each is None else self.each(delivery)
         if type(members) is not list:
             return self._call(delivery)
@@ -119,7 +110,7 @@ class _Webhook:
                 calls.append(call)
         return calls
 
-    def _call(self, delivery: _Delivery) -> list[Any]:
+    def _call(self, delivery: Delivery) -> list[Any]:
         if any(_hold(conditions, delivery) for conditions in self.ignore):
             return []
         for mapping in self.mappings:
@@ -171,7 +162,7 @@ class InboundWebhooks:
             raise UnknownWebhook
         webhook.signature.check(headers, body, now_s)
         payload = decode_item(body)
-        return webhook.calls(_Delivery(payload, headers, payload))
+        return webhook.calls(Delivery(payload, headers, payload))
 
 
 def _webhook(
@@ -179,7 +170,7 @@ def _webhook(
 ) -> _Webhook:
     before = len(faults)
     signature = _signature(section, env)
-    each = section.take("each", _path, None)
+    each = section.take("each", read_path, None)
     unmatched = section.take("unmatched", choice("event", "ignore"), "event")
     ignore = [_conditions(member) for member in section.members("ignore")]
     base = _fields(section, each is not None)
@@ -237,47 +228,49 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature:
     return Signature(scheme, secrets, tolerance_s)
 
 
-def _fields(section: Section, has_each: bool) -> dict[str, _Expression]:
+def _fields(section: Section, has_each: bool) -> dict[str, Expression]:
     """Return the expressions of a mapping, or those the file sets for all of them."""
-    expressions: dict[str, _Expression | None] = {
+    expressions: dict[str, Expression | None] = {
         "type": section.take("type", _type, None)
     }
     for key, name in _TEXTS.items():
-        expressions[name] = section.take(key, _text, None)
+        expressions[name] = section.take(key, read_text, None)
     for key, name in _VARYING.items():
-        expressions[name] = section.take(key, _varying, None)
+        expressions[name] = section.take(key, read_varying, None)
     for key, name in _OBJECTS.items():
         is_object = isinstance(section.content.get(key), dict)
         expressions[name] = (
-            _object(section.inner(key)) if is_object else section.take(key, _path, None)
+            _object(section.inner(key))
+            if is_object
+            else section.take(key, read_path, None)
         )
     message_id = expressions["messageId"]
     if has_each and message_id and "$item" not in section.content["message_id"]:
-        expressions["messageId"] = _numbered(message_id)
+        expressions["messageId"] = numbered(message_id)
     return {name: value for name, value in expressions.items() if value is not None}
 
 
 def _completed(
-    fields: Mapping[str, _Expression], received: str
-) -> dict[str, _Expression]:
+    fields: Mapping[str, Expression], received: str
+) -> dict[str, Expression]:
     """Add the defaults of the fields a call needs."""
-    typed = {"type": _constant("track"), **fields}
-    if typed["type"](_Delivery(None, {}, None)) != "track":
+    typed = {"type": constant("track"), **fields}
+    if typed["type"](Delivery(None, {}, None)) != "track":
         return typed
-    return {"event": _constant(received), "properties": _item, **typed}
+    return {"event": constant(received), "properties": item_of, **typed}
 
 
-def _object(section: Section) -> _Expression:
+def _object(section: Section) -> Expression:
     members = {}
     for key, value in section.content.items():
         is_inner = isinstance(value, dict) and value.keys() != {"value"}
         members[str(key)] = (
             _object(section.inner(key))
             if is_inner
-            else section.take(key, _value, _constant(None))
+            else section.take(key, read_value, constant(None))
         )
 
-    def made(delivery: _Delivery) -> Any:
+    def made(delivery: Delivery) -> Any:
         values = {key: value(delivery) for key, value in members.items()}
         present = {key: value for key, value in values.items() if value is not UNSET}
         return present if present or not members else UNSET
@@ -289,7 +282,7 @@ def _conditions(section: Section) -> _Conditions:
     conditions = []
     for key in section.content:
         try:
-            path = _path(key)
+            path = read_path(key)
         except ValueError as error:
             section.fault(str(error), str(key))
             continue
@@ -298,7 +291,7 @@ def _conditions(section: Section) -> _Conditions:
     return conditions
 
 
-def _hold(conditions: _Conditions, delivery: _Delivery) -> bool:
+def _hold(conditions: _Conditions, delivery: Delivery) -> bool:
     for path, allowed in conditions:
         value = path(delivery)
         if not any(_same(None if value is UNSET else value, one) for one in allowed):
@@ -311,108 +304,8 @@ def _same(value: Any, other: Any) -> bool:
     return value == other and (type(value) is bool) == (type(other) is bool)
 
 
-def _path(value: Any) -> _Expression:
-    match = _PATH.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(
-            "must be a path such as $.data.items[0].id, $item.id, $header.x-event"
-        )
-    steps: list[str | int] = [
-        int(step[2]) if step[2] else step[1] or step[3] or ""
-        for step in _STEP.finditer(match[2])
-    ]
-    if match[1] != "header":
-        return _body_path(match[1] == "item", steps)
-    if len(steps) != 1 or isinstance(steps[0], int):
-        raise ValueError("must name one header, as $header.webhook-id does")
-    name = steps[0].lower()
-    return lambda delivery: delivery.headers.get(name, UNSET)
-
-
-def _body_path(is_item: bool, steps: Sequence[str | int]) -> _Expression:
-    def select(delivery: _Delivery) -> Any:
-        value = delivery.item if is_item else delivery.body
-        for step in steps:
-            try:
-                # Lists have no names, and objects here have no numbers.
-                value = value[step] if type(value) in (dict, list) else UNSET
-            except (LookupError, TypeError):
-                return UNSET
-        return value
-
-    return select
-
-
-def _template(text: str) -> _Expression:
-    """Parse text with paths in braces; UNSET if one of their values is missing."""
-    parts = _PLACEHOLDER.split(text)  # text and path in turn
-    if "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
-        raise ValueError("has a brace without its counterpart")
-    literals, paths = parts[::2], [_path(part) for part in parts[1::2]]
-
-    def made(delivery: _Delivery) -> Any:
-        values = [_as_text(path(delivery)) for path in paths]
-        if None in values:
-            return UNSET
-        return literals[0] + "".join(
-            f"{value}{literal}"
-            for value, literal in zip(values, literals[1:], strict=True)
-        )
-
-    return made
-
-
-def _text(value: Any) -> _Expression:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be text, a path, or text with paths in {braces}")
-    if value.startswith("$"):
-        return _path(value)
-    return _template(value) if "{" in value or "}" in value else _constant(value)
-
-
-def _varying(value: Any) -> _Expression:
-    if not isinstance(value, str) or "$" not in value:
-        raise ValueError(
-            "must contain a path that begins with $: with a fixed value all events"
-            " would be the same one"
-        )
-    return _text(value)
-
-
-def _value(value: Any) -> _Expression:
-    if isinstance(value, dict):
-        return _constant(value["value"])
-    if not isinstance(value, str) or not (value.startswith("$") or "{" in value):
-        raise ValueError("must be a path, or {value: …} for a fixed value")
-    return _text(value)
-
-
-def _constant(value: Any) -> _Expression:
-    return lambda _: value
-
-
-def _item(delivery: _Delivery) -> Any:
-    return delivery.item
-
-
-def _numbered(expression: _Expression) -> _Expression:
-    """Make the request's id unique per member by adding its place in the list."""
-
-    def made(delivery: _Delivery) -> Any:
-        text = _as_text(expression(delivery))
-        if text is None or delivery.place is None:
-            return text
-        return f"{text}:{delivery.place}"
-
-    return made
-
-
-def _as_text(value: Any) -> str | None:
-    return None if value is UNSET else as_text(value)
-
-
-def _type(value: Any) -> _Expression:
-    return _constant(choice(*TYPES)(value))
+def _type(value: Any) -> Expression:
+    return constant(choice(*TYPES)(value))
 
 
 def _variable(value: Any) -> str:
@@ -442,7 +335,7 @@ def _try(example: Section, webhook: _Webhook) -> None:
     expected = example.members("events")
     if not (example.has("body") and example.has("events")):
         example.fault("needs the keys `body` and `events`")
-    made = webhook.calls(_Delivery(body, headers, body))
+    made = webhook.calls(Delivery(body, headers, body))
     if len(made) != len(expected):
         example.fault(f"lists {len(expected)} events, but gets {len(made)}")
     for event, call in zip(expected, made, strict=False):

@@ -10,13 +10,10 @@ import math
 import re
 import secrets
 import sqlite3
-import string
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -26,6 +23,15 @@ from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES
 from connectors.events.policy import Policy
 from connectors.home import Home
+from connectors.sources.key_text import (
+    LONGEST_KEY,
+    Kind,
+    is_wellformed,
+    key_digest,
+    key_hint,
+    looks_own,
+    new_text,
+)
 
 __all__ = [
     "DEFAULT_RATES",
@@ -33,16 +39,10 @@ __all__ = [
     "PATH_GROUPS",
     "KeyRing",
     "KeyStore",
-    "Kind",
     "PathGroup",
     "State",
     "WriteKey",
-    "is_wellformed",
-    "looks_own",
 ]
-
-Kind = Literal["browser", "server", "admin"]
-"""Browser keys are public, as part of a page; admin keys accept no events."""
 
 PathGroup = Literal[
     "segment", "rudder", "posthog", "jitsu", "native", "webhook", "form"
@@ -69,20 +69,8 @@ create table if not exists write_keys (
 )
 """
 
-PREFIXES: dict[Kind, str] = {"browser": "lwb_", "server": "lws_", "admin": "lwa_"}
-ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-# The hint shows 4 of them; the other 22 stay secret, which is 131 bits.
-RANDOM_CHARACTERS = 26
 MAX_BATCH_BYTES = 10 << 20
-HINT_CHARACTERS = 4
-CHECKSUM_CHARACTERS = 6  # 62^6 > 2^32
-LONGEST_KEY = 512  # longer texts are not even hashed
-
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?")
-_OWN = re.compile(
-    rf"({'|'.join(PREFIXES.values())})"
-    rf"[0-9A-Za-z]{{{RANDOM_CHARACTERS + CHECKSUM_CHARACTERS}}}"
-)
 
 
 class WriteKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,23 +99,6 @@ class WriteKey(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_live(self, at: datetime) -> bool:
         return self.state(at) in ("live", "expiring")
-
-
-def looks_own(text: str) -> bool:
-    """Return whether a text begins like a key made by Loomline."""
-    return text.startswith(tuple(PREFIXES.values()))
-
-
-def is_wellformed(text: str) -> bool:
-    """Return whether a text has the form of Loomline's keys and a matching checksum.
-
-    A text that `looks_own` but is not well-formed was mistyped or truncated; a
-    well-formed one that is not found was revoked, has expired or belongs to another
-    installation. Does not apply to imported keys.
-    """
-    return bool(_OWN.fullmatch(text)) and text.endswith(
-        _checksum(text[:-CHECKSUM_CHARACTERS])
-    )
 
 
 class KeyStore:
@@ -160,7 +131,7 @@ class KeyStore:
             ConfigError: lists every fault, such as a name or a value that already has
                 a live key.
         """
-        text = _new_text(kind) if value is None else value
+        text = new_text(kind) if value is None else value
         faults = []
         if kind == "admin":
             if (policy, rate, burst, paths) != (None,) * 4:
@@ -180,10 +151,10 @@ class KeyStore:
             paths=None if paths is None else frozenset(paths),
             max_batch_bytes=max_batch_bytes,
             created_at=self._clock(),
-            hint=_hint(text),
+            hint=key_hint(text),
         )
         faults += _faults(key, text)
-        digest = _digest(text)
+        digest = key_digest(text)
         with self._changing():
             live = [k for k in self.list() if k.is_live(key.created_at)]
             if any(k.name == name for k in live):
@@ -222,19 +193,19 @@ class KeyStore:
                 raise ConfigError(
                     "No live key has this name; `loomline keys list` shows all."
                 )
-            text = _new_text(live[-1].kind)
+            text = new_text(live[-1].kind)
             key = replace(
                 live[-1],
                 id=secrets.token_hex(6),
                 created_at=at,
                 expires_at=None,
-                hint=_hint(text),
+                hint=key_hint(text),
             )
             for previous in live:
                 self._update(
                     replace(previous, expires_at=min(previous.expires_at or end, end))
                 )
-            self._insert(key, _digest(text))
+            self._insert(key, key_digest(text))
         return key, text
 
     def revoke(self, which: str) -> tuple[WriteKey, ...]:
@@ -245,7 +216,7 @@ class KeyStore:
         """
         at = self._clock()
         with self._changing():
-            ids = self._ids_of(_digest(which))
+            ids = self._ids_of(key_digest(which))
             live = [k for k in self.list() if k.is_live(at)]
             keys = [k for k in live if k.id == which or k.id in ids]
             keys = keys or [k for k in live if k.name == which]
@@ -370,7 +341,7 @@ class KeyRing:
         """Look up half the hash, then compare all of it in constant time."""
         if len(text) > LONGEST_KEY:
             return None
-        digest = _digest(text)
+        digest = key_digest(text)
         held = self._held.get(digest[:16])
         if held is None or not hmac.compare_digest(held.digest, digest):
             return None
@@ -400,11 +371,11 @@ def _faults(key: WriteKey, text: str) -> list[str]:
             faults.append("The rate must be more than 0 events per second.")
         if key.burst < 1:
             faults.append("The burst must be 1 event or more.")
-    for what, given, known in (
+    for what, allowed, known in (
         ("type of call", key.policy.types, TYPES),
         ("group of paths", key.paths, PATH_GROUPS),
     ):
-        for name in sorted((given or frozenset()) - {*known}):
+        for name in sorted((allowed or frozenset()) - {*known}):
             faults.append(f"{name!r} is not a {what}; choose from {', '.join(known)}.")
     if key.max_batch_bytes > MAX_BATCH_BYTES:
         faults.append(
@@ -427,32 +398,6 @@ def _faults(key: WriteKey, text: str) -> list[str]:
             "match: it is mistyped or truncated."
         )
     return faults
-
-
-def _new_text(kind: Kind) -> str:
-    body = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARACTERS))
-    return PREFIXES[kind] + body + _checksum(PREFIXES[kind] + body)
-
-
-def _checksum(text: str) -> str:
-    rest, digits = zlib.crc32(text.encode()), ""
-    for _ in range(CHECKSUM_CHARACTERS):
-        rest, digit = divmod(rest, 62)
-        digits += ALPHABET[digit]
-    return digits
-
-
-def _hint(text: str) -> str:
-    """Return enough to tell keys apart, at most a quarter of the secret."""
-    if looks_own(text):
-        return text[: len(PREFIXES["server"]) + HINT_CHARACTERS]
-    return text[: min(HINT_CHARACTERS, len(text) // 4)]
-
-
-def _digest(text: str) -> bytes:
-    # 128 random bits cannot be guessed, so no slow hash is needed. JSON can contain
-    # lone surrogates, which have no UTF-8.
-    return sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _write(key: WriteKey) -> str:

@@ -1,12 +1,14 @@
 """Reads expectations about the warehouse from `<folder>/<suite>/defs.yaml`.
 
-    table: identity.identity_health
-    expectations:
-      - name: largest_profile
-        description: No profile holds more identifiers than a person plausibly has.
-        severity: critical
-        type: expect_column_max_to_be_between
-        kwargs: {column: count_identifiers_largest, max_value: 1000}
+    type: orchestration.components.CheckSuite
+    attributes:
+      table: identity.identity_health
+      expectations:
+        - name: largest_profile
+          description: No profile holds more identifiers than a person plausibly has.
+          severity: critical
+          type: expect_column_max_to_be_between
+          kwargs: {column: count_identifiers_largest, max_value: 1000}
 
 `type` is one of Great Expectations' own, with its own `kwargs`, or
 `unexpected_rows_expectation` with an `unexpected_rows_query` that reads `{batch}`, the
@@ -18,12 +20,11 @@ their kwargs are checked when suites are validated.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -33,9 +34,11 @@ from pydantic import (
     field_validator,
 )
 
+from connectors.component_files import CHECK_SUITE, attribute_faults, read
+from connectors.config_files import ConfigFile
 from connectors.errors import ConfigError
 
-__all__ = ["Expectation", "Outcome", "Severity", "Suite", "load_suites"]
+__all__ = ["Expectation", "Outcome", "Settings", "Severity", "Suite", "load_suites"]
 
 Severity = Literal["critical", "warning"]
 
@@ -105,23 +108,21 @@ def load_suites(folder: Path) -> dict[str, Suite]:
     Raises:
         ConfigError: lists every fault of every file, with its line and what is allowed.
     """
+    files, faults = read(folder, CHECK_SUITE)
     suites: dict[str, Suite] = {}
-    faults: list[str] = []
-    for place in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not place.is_dir() or place.name.startswith((".", "_")):
-            continue
-        read = _read(place)
-        if isinstance(read, Suite):
-            suites[place.name] = read
+    for name, file in sorted(files.items()):
+        suite = _suite(name, file)
+        if isinstance(suite, Suite):
+            suites[name] = suite
         else:
-            faults += read
+            faults += suite
     if faults:
         raise ConfigError("\n".join(faults))
     return suites
 
 
 class _Entry(BaseModel):
-    """An expectation as written; its line is known to `_File`."""
+    """An expectation as written."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -181,106 +182,41 @@ class _Entry(BaseModel):
         return value
 
 
-class _File(BaseModel):
+class Settings(BaseModel):
+    """The `attributes` of a suite."""
+
     model_config = ConfigDict(extra="forbid")
 
     table: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
     expectations: Annotated[list[_Entry], Field(min_length=1)]
 
 
-def _read(place: Path) -> Suite | list[str]:
-    """Return the suite of one folder, or its faults."""
-    file = place / "defs.yaml"
-    if not _NAME.fullmatch(place.name):
-        return [f"{place}: a suite's name is lower case letters, digits and _."]
+def _suite(name: str, file: ConfigFile) -> Suite | list[str]:
+    """Return the suite of one file, or its faults."""
+    if not _NAME.fullmatch(name):
+        return [
+            f"{file.path.parent}: a suite's name is lower case letters, digits and _."
+        ]
     try:
-        text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except FileNotFoundError:
-        return [f"{file}: missing; every folder here is a suite."]
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = file if mark is None else f"{file}, line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or type(error).__name__
-        return [f"{where}: not readable as YAML ({problem})."]
-    if not isinstance(content, dict):
-        return [f"{file}, line 1: must have the keys `table` and `expectations`."]
-    lines: dict[tuple[int | str, ...], int] = {}
-    faults = [
-        f"{file}, line {number}: `{key}` is set twice; remove one."
-        for key, number in _walk(node, (), lines)
-    ]
-    try:
-        written = _File.model_validate(content)
+        written = Settings.model_validate(file.content["attributes"])
     except ValidationError as error:
-        return [*faults, *_faults(file, error, lines)]
+        return [*attribute_faults(file, Settings, error)]
+    faults: list[str] = []
     expectations: dict[str, Expectation] = {}
     for position, entry in enumerate(written.expectations):
-        own = ("expectations", position)
-        line = lines.get((*own, "name"), lines[own])  # by `<<`, it may have none
+        own = ("attributes", "expectations", position)
+        line = file.line((*own, "name"))
         if entry.name in expectations:
-            first = expectations[entry.name].line
             faults.append(
-                f"{file}, line {line}: the name `{entry.name}` is already used in line "
-                f"{first}; names must be unique in a suite."
+                f"{file.path}, line {line}: the name `{entry.name}` is already used in "
+                f"line {expectations[entry.name].line}; names in a suite must differ."
             )
             continue
-        below = {
-            ".".join(map(str, path[2:])): line_number
-            for path, line_number in lines.items()
-            if path[:2] == own and len(path) > 2
+        lines = {key: file.line((*own, key)) for key in _Entry.model_fields}
+        lines |= {
+            f"kwargs.{key}": file.line((*own, "kwargs", key)) for key in entry.kwargs
         }
         expectations[entry.name] = Expectation(
-            **entry.model_dump(), line=line, lines=below
+            **entry.model_dump(), line=line, lines=lines
         )
-    if faults:
-        return faults
-    return Suite(place.name, file, written.table, tuple(expectations.values()))
-
-
-def _walk(
-    node: yaml.Node | None,
-    path: tuple[int | str, ...],
-    lines: dict[tuple[int | str, ...], int],
-) -> Iterator[tuple[str, int]]:
-    """Record the line of every key and item; yield repeated keys."""
-    if node is None or len(path) > 20:  # an anchor may contain itself
-        return
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield from _walk(item, (*path, number), lines)
-    elif isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = str(key.value)
-            if name in seen:
-                yield name, key.start_mark.line + 1
-            seen.add(name)
-            lines[*path, name] = key.start_mark.line + 1
-            yield from _walk(value, (*path, name), lines)
-
-
-def _faults(
-    file: Path, error: ValidationError, lines: Mapping[tuple[int | str, ...], int]
-) -> Iterator[str]:
-    for fault in error.errors(include_input=False, include_url=False):
-        path = fault["loc"]
-        known = path
-        while known not in lines:
-            known = known[:-1]
-        key = ".".join(str(part) for part in path)
-        where = f"{file}, line {lines[known]}: `{key}`"
-        holder = _File if len(path) == 1 else _Entry
-        match fault["type"]:
-            case "extra_forbidden":
-                allowed = ", ".join(holder.model_fields)
-                yield f"{where} is not a key here; allowed are: {allowed}."
-            case "model_type":
-                allowed = ", ".join(_Entry.model_fields)
-                yield f"{where} must have the keys: {allowed}."
-            case "value_error":
-                yield f"{where}: {fault['ctx']['error']}."
-            case _:
-                yield f"{where}: {fault['msg']}."
+    return faults or Suite(name, file.path, written.table, tuple(expectations.values()))

@@ -36,8 +36,7 @@ from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.delivery import deliver_changes, read_syncs
 from orchestration.pipeline.run import running
 from orchestration.project import Project
-
-from .conftest import Checkout, clone
+from tests.journeys.conftest import Checkout, clone
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -410,7 +409,7 @@ def test_outputs_name_nobody_and_production_stays_as_it_is(shop: Shop) -> None:
     waiting.parent.mkdir()
     waiting.write_text("{}\n")
     limits = shop.path / "orchestration/defs/destinations/warehouse_drop/defs.yaml"
-    limits.write_text(limits.read_text() + "limits: {max_change_rows: 1}\n")
+    limits.write_text(limits.read_text() + "  limits: {max_change_rows: 1}\n")
     addresses = shop.addresses()
     before = shop.fingerprint()
     file = shop.path / "comments" / "diff.md"

@@ -15,7 +15,7 @@ import pytest
 
 from connectors.events import lookups
 from connectors.events.lookups import Unanswered, Url
-from tests.unit.rule_files import Rules, decided, event, rules
+from tests.support.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 

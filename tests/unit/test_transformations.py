@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.events.canonical import Event
 from connectors.events.operations import Place, cast
-from tests.unit.rule_files import Rules, decided, event, rules
+from tests.support.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 

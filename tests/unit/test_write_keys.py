@@ -17,13 +17,8 @@ from connectors.errors import ConfigError
 from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.ingest.importing import source_name
-from connectors.sources.write_keys import (
-    KeyRing,
-    KeyStore,
-    Kind,
-    WriteKey,
-    is_wellformed,
-)
+from connectors.sources.key_text import Kind, is_wellformed
+from connectors.sources.write_keys import KeyRing, KeyStore, WriteKey
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 

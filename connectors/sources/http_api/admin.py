@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.landing.segments import SegmentWriter
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
     UNKNOWN_PATH,

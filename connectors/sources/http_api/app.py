@@ -7,7 +7,7 @@ answer says so (`ingestion`). Each worker has its own application; `worker` runs
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from connectors.landing.segments import SegmentWriter
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
     UNKNOWN_PATH,

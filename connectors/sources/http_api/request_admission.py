@@ -15,20 +15,13 @@ from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.landing.segments import Record
 from connectors.sources.http_api.bodies import KEY_FIELDS
+from connectors.sources.http_api.receipt import Receipt
 from connectors.sources.write_keys import WriteKey
 
 __all__ = ["Receipt", "RequestAdmission", "Taken", "shared_bytes", "unpacked"]
 
 _encode = msgspec.json.encode
 _ADMITTED = AdmissionDecision()
-
-
-class Receipt(NamedTuple):
-    """The result of one item, as its sender gets it."""
-
-    id: str | None
-    status: str
-    reason: str | None
 
 
 class Watched(NamedTuple):

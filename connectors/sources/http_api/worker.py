@@ -21,7 +21,8 @@ from connectors.events.identifiers import IdentifierRules
 from connectors.events.placeholders import Placeholders
 from connectors.events.rulebook import Rulebook
 from connectors.home import Home
-from connectors.landing.segments import SegmentWriter, segments_folder
+from connectors.landing.segment_writer import SegmentWriter
+from connectors.landing.segments import segments_folder
 from connectors.sources.forms import Forms
 from connectors.sources.http_api.admin import Admin
 from connectors.sources.http_api.app import Collector
