@@ -305,13 +305,13 @@ def read_transformation(
         if transformation.waits:
             answered = _Reader(file, project, env, example.answer)
             tried = replace(transformation, operations=answered.operations(content.do))
-        fault = _disproved(tried, example, default)
+        fault = _failure(tried, example, default)
         if fault:
             faults.append(f"{file.place(*keys)}: {fault}.")
     return transformation
 
 
-def _disproved(
+def _failure(
     transformation: Transformation, example: _Example, default: _Values
 ) -> str | None:
     """Return why an example does not hold; None if it does."""

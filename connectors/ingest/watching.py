@@ -46,7 +46,7 @@ def watch(
             reported.add(message)
             on_problem(message)
 
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as pool:
         while True:
             is_last = stop.is_set()
             try:
@@ -65,7 +65,7 @@ def watch(
             now = time.monotonic()
             if compacting is None and now - compacted_at >= COMPACT_EVERY_S:
                 compacted_at = now
-                compacting = beside.submit(_tidy, home)
+                compacting = pool.submit(_tidy, home)
             if is_last:
                 return
             stop.wait(PAUSE_S)

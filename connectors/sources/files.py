@@ -157,14 +157,14 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _folders(
-    files: list[Path], is_export: Callable[[list[Path]], bool], is_given: bool
+    files: list[Path], is_export: Callable[[list[Path]], bool], is_explicit: bool
 ) -> list[list[Path]]:
     """Group the CSV files by folder; return the groups that are table exports."""
     groups: dict[Path, list[Path]] = {}
     for file in files:
         if file.name.lower().endswith((".csv", ".csv.gz")):
             groups.setdefault(file.parent, []).append(file)
-    return [group for group in groups.values() if is_given or is_export(group)]
+    return [group for group in groups.values() if is_explicit or is_export(group)]
 
 
 def _folder_unit(files: list[Path], format: str) -> Unit:
@@ -233,7 +233,7 @@ def _with_formats(candidates: list[Unit]) -> list[Unit]:
     common format of the others, so that it is counted and blocks nothing.
     """
     formats: list[str | None] = [
-        unit.format if unit.format != "auto" else _recognised(unit)
+        unit.format if unit.format != "auto" else _detected_format(unit)
         for unit in candidates
     ]
     known = Counter(format for format in formats if format)
@@ -248,7 +248,7 @@ def _with_formats(candidates: list[Unit]) -> list[Unit]:
     ]
 
 
-def _recognised(unit: Unit) -> str | None:
+def _detected_format(unit: Unit) -> str | None:
     """Return the format of most of the first rows, or None without rows.
 
     Raises:

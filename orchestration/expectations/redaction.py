@@ -16,7 +16,7 @@ from great_expectations.expectations.expectation import Expectation as Check
 
 from orchestration.expectations.suites import CUSTOM_SQL, Expectation, Outcome, Suite
 
-__all__ = ["outcome", "plain_number", "reason", "tellable"]
+__all__ = ["outcome", "plain_number", "reason", "redacted"]
 
 _COUNTS = (
     *("element_count", "missing_count", "missing_percent", "unexpected_count"),
@@ -40,7 +40,7 @@ _SAFE_ERROR = re.compile(
 )
 
 
-def tellable(
+def redacted(
     check: Check, result: ExpectationValidationResult | str
 ) -> ExpectationValidationResult:
     """Return the redacted result; text is the reason why there is none."""

@@ -25,7 +25,7 @@ from connectors.errors import ConfigError
 from connectors.home import Home
 from orchestration.expectations.data_docs import Validated, project, publish
 from orchestration.expectations.duckdb_dialect import URL
-from orchestration.expectations.redaction import outcome, plain_number, reason, tellable
+from orchestration.expectations.redaction import outcome, plain_number, reason, redacted
 from orchestration.expectations.suites import (
     CUSTOM_SQL,
     OURS,
@@ -65,19 +65,17 @@ def run(home: Home, suites: Sequence[Suite], *, at: datetime) -> list[Outcome]:
             evaluated = _found(context, warehouse, suite, known)
             results = []
             for one in known:
-                redacted = tellable(one.check, evaluated[one.written.name])
+                result = redacted(one.check, evaluated[one.written.name])
                 names = (
-                    _shown(warehouse, suite, one.written)
-                    if not redacted.success
-                    else ()
+                    _shown(warehouse, suite, one.written) if not result.success else ()
                 )
                 outcomes.append(
-                    outcome(suite, one.written, one.sentence, redacted, names)
+                    outcome(suite, one.written, one.sentence, result, names)
                 )
-                if redacted.result and not _PAGEABLE & redacted.result.keys():
+                if result.result and not _PAGEABLE & result.result.keys():
                     # A count without a percentage makes no page.
-                    redacted.result = {"observed_value": outcomes[-1].observed}
-                results.append(redacted)
+                    result.result = {"observed_value": outcomes[-1].observed}
+                results.append(result)
             checks = ExpectationSuite(suite.name, [one.check for one in known])
             validated.append(Validated(checks, suite.table, results))
     if validated:

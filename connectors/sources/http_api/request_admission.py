@@ -10,7 +10,7 @@ from connectors.events.admission import Admission
 from connectors.events.decisions import AdmissionDecision, NotAdmitted
 from connectors.events.event_builder import Origin
 from connectors.events.naming import as_text
-from connectors.events.rows import given_id
+from connectors.events.rows import sent_id
 from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.landing.segments import Record
@@ -159,7 +159,7 @@ class RequestAdmission:
             index: AdmissionDecision(
                 disposition=outcome.disposition,
                 reason=outcome.reason,
-                message_id=given_id(item),
+                message_id=sent_id(item),
             )
             for index, item in enumerate(sent)
         }
@@ -233,7 +233,7 @@ def _receipts(
     for index, item in enumerate(sent):
         decision = decisions.get(index, _ADMITTED)
         # The item's own id first: PostHog's SDK looks for its `uuid`.
-        id_ = decision.message_id or given_id(item)
+        id_ = decision.message_id or sent_id(item)
         receipts.append(Receipt(id_, decision.disposition, decision.reason))
     return receipts
 
