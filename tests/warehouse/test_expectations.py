@@ -377,7 +377,7 @@ def test_types_and_kwargs_are_checked_before_anything_is_validated(
     with pytest.raises(ConfigError) as raised:
         outcomes(home, folder)
     unknown, value, kwarg, lacking = sorted(str(raised.value).splitlines())
-    assert unknown.startswith(f"{first}, line 8: `expect_all_to_be_well` is none of")
+    assert unknown.startswith(f"{first}, line 8: `expect_all_to_be_well` is not one of")
     assert value.startswith(f"{second}, line 11: `max_vlaue` is not a kwarg of expect_")
     assert "allowed are: column, condition_parser, max_value, min_value" in value
     assert kwarg.startswith(f"{second}, line 12: `max_value` of expect_column_max")
