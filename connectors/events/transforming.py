@@ -38,7 +38,7 @@ class _Match(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Example(msgspec.Struct, forbid_unknown_fields=True):
-    given: _Values = msgspec.field(name="in")
+    input: _Values = msgspec.field(name="in")
     out: _Values | None
     answer: Any = None  # of the service, which is not called
 
@@ -316,11 +316,11 @@ def _failure(
 ) -> str | None:
     """Return why an example does not hold; None if it does."""
     out = example.out
-    for keys, more in ((example.given, ()), (out or {}, ("violations",))):
+    for keys, more in ((example.input, ()), (out or {}, ("violations",))):
         unknown = keys.keys() - {"type", "source", *TEXTS, *OBJECTS, *more}
         if unknown:
             return f"`{min(unknown)}` is not a field an example can set"
-    event = _event({**default, **example.given})
+    event = _event({**default, **example.input})
     outcome = None
     if transformation.matches(event.source, event.type, event.event):
         outcome = transformation.apply(event)
