@@ -1,8 +1,8 @@
-"""The peer of the collector benchmark: FastAPI and pydantic, and nothing else to do.
+"""The peer of the collector benchmark: FastAPI and pydantic, with nothing else to do.
 
-It decodes a batch, validates it, appends it to a file and answers after the sync that
-serves all who wait. Without keys, limits, consent, contracts or transformations.
-Runs in an environment of its own: python collector_peer.py FOLDER PORT WORKERS
+It decodes a batch, validates it, appends it to a file and answers after a sync that all
+waiting requests share. It has no keys, limits, consent, contracts or transformations.
+Runs in a separate environment: python collector_peer.py FOLDER PORT WORKERS
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Batch(BaseModel):
 
 
 class Log:
-    """A file; one sync serves every line that waits."""
+    """A file in which one sync serves every waiting line."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

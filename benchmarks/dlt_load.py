@@ -1,6 +1,6 @@
 """The peer of the landing benchmark: dlt loading an NDJSON file into DuckDB.
 
-Runs in an environment of its own: python dlt_load.py FILE FOLDER
+Runs in a separate environment: python dlt_load.py FILE FOLDER
 """
 
 import sys

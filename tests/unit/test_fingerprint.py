@@ -16,7 +16,7 @@ from connectors.events.admission import Admission
 from connectors.events.canonical import Event
 from connectors.events.decisions import AdmissionDecision
 from connectors.events.event_builder import Origin
-from connectors.events.fingerprint import PERIOD_S, Fingerprints, wanted
+from connectors.events.fingerprint import PERIOD_S, Fingerprints, is_permitted
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.placeholders import Placeholders
 from connectors.events.policy import NoConsent, Policy
@@ -162,7 +162,7 @@ def test_a_fingerprint_is_wanted_only_where_its_category_is_granted(
     is_wanted: bool,
 ) -> None:
     policy = Policy(fingerprint=category, no_consent=no_consent)
-    assert wanted(policy, statement, gpc) is is_wanted
+    assert is_permitted(policy, statement, gpc) is is_wanted
 
 
 # Who gets one
