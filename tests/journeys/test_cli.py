@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.journeys.conftest import Checkout
+from tests.support.checkouts import Checkout
 
 
 @pytest.mark.parametrize(

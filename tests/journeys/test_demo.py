@@ -8,7 +8,7 @@ import time
 import duckdb
 import pytest
 
-from tests.journeys.conftest import Checkout
+from tests.support.checkouts import Checkout
 
 EVENTS = "6000"
 

@@ -36,7 +36,7 @@ from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.delivery import deliver_changes, read_syncs
 from orchestration.pipeline.run import running
 from orchestration.project import Project
-from tests.journeys.conftest import Checkout, clone
+from tests.support.checkouts import Checkout, clone
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 AT = datetime(2026, 5, 1, tzinfo=UTC)

@@ -36,7 +36,8 @@ from orchestration.pipeline.dbt_runner import Models, ModelsFailed
 from orchestration.pipeline.run import ChecksFailed, Run, RunResult
 from orchestration.pipeline.runner import Pipeline
 from orchestration.project import Project
-from tests.journeys.conftest import PROJECT, SECRET, Checkout
+from tests.support import PROJECT
+from tests.support.checkouts import SECRET, Checkout
 
 TABLES = (
     "staging.events",

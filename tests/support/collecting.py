@@ -20,10 +20,10 @@ from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.sources.write_keys import KeyStore, Kind
+from tests.support import PROJECT
 
-__all__ = ["PROJECT", "Collecting", "collecting", "landed", "make_key", "wait_until"]
+__all__ = ["Collecting", "collecting", "landed", "make_key", "wait_until"]
 
-PROJECT = Path(__file__).parents[2]
 COMMAND = [str(Path(sys.executable).parent / "loomline")]
 
 

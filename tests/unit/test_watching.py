@@ -12,7 +12,8 @@ from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.landing.segments import Record, SegmentWriter, segments_folder
 from connectors.sources.http_api.metrics import Metrics
-from tests.support.collecting import PROJECT, wait_until
+from tests.support import PROJECT
+from tests.support.collecting import wait_until
 
 CALL = {"type": "track", "event": "e", "userId": "u", "messageId": "m"}
 

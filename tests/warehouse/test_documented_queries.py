@@ -5,7 +5,7 @@ from pathlib import Path
 
 from orchestration.snapshot.reader import open_snapshot
 from orchestration.snapshot.writer import publish
-from tests.warehouse.conftest import AT, MakeWarehouse
+from tests.support.warehouses import AT, MakeWarehouse
 
 ORDER = {
     "type": "track",

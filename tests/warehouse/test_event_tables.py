@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.pipeline.dbt_runner import ModelsFailed
 from tests.support.hostile import NAMES as HOSTILE
-from tests.warehouse.conftest import MakeWarehouse, Warehouse
+from tests.support.warehouses import MakeWarehouse, Warehouse
 
 NEEDED = "int_dispositions int_events int_event_properties event_columns schema_changes"
 START = datetime(2026, 4, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from tests.oracles.identity import (
     profile_id,
     resolve,
 )
-from tests.warehouse.conftest import AT, IDENTITY, Warehouse
+from tests.support.warehouses import AT, IDENTITY, Warehouse
 
 SELECT = f"{IDENTITY} +profile_aliases +profile_merges"
 PARTS = 4

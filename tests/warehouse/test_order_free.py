@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.demo.generator import generate
 from tests.oracles.graphs import random_events, to_call
-from tests.warehouse.conftest import AT, LISTED, MakeWarehouse, Warehouse, differences
+from tests.support.warehouses import AT, LISTED, MakeWarehouse, Warehouse, differences
 
 BATCHES = 10
 NEEDED = (

@@ -16,7 +16,7 @@ from orchestration.pipeline.dbt_runner import Models
 from orchestration.project import Project
 from tests.oracles.identity import profile_id
 from tests.support.collecting import collecting, make_key
-from tests.warehouse.conftest import IDENTITY, MakeWarehouse, Warehouse
+from tests.support.warehouses import IDENTITY, MakeWarehouse, Warehouse
 
 BASE = datetime(2026, 5, 1, tzinfo=UTC)
 PEOPLE = f"{IDENTITY} +stg_events +profiles +groups +group_members +consent"
