@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 import msgspec
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.memory import (  # type: ignore[import-untyped]
-    MemoryFileSystem,
-)
+from fsspec.implementations.memory import MemoryFileSystem
 
 from connectors.destinations.file import File, Format, Settings, connect
 from connectors.destinations.outbox import Outbox, deliver

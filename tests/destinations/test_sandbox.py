@@ -3,6 +3,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -135,7 +136,7 @@ def test_what_it_holds_can_be_read(sandbox: Start, webhook: Open) -> None:
     hook.push(batch_of(addition("p1"), addition("p2")))
     hook.push(batch_of(removal("p1")))
 
-    def get(path: str) -> object:
+    def get(path: str) -> Any:
         return httpx.get(box.url + path).json()
 
     assert get("/healthz")["status"] == "ok"

@@ -27,9 +27,9 @@ import pytest
 from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.landing.manifest import Manifest
+from tests.support import PROJECT
 from tests.support.collecting import (
     COMMAND,
-    PROJECT,
     Collecting,
     collecting,
     landed,

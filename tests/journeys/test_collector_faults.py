@@ -24,9 +24,9 @@ import pytest
 from connectors.home import Home
 from connectors.landing.segments import recover, segments_folder
 from connectors.sources.write_keys import KeyStore
+from tests.support import PROJECT
 from tests.support.collecting import (
     COMMAND,
-    PROJECT,
     Collecting,
     collecting,
     landed,

@@ -399,7 +399,7 @@ def test_of_two_runs_one_waits(
 ) -> None:
     both = installation(project_path, landed, tmp_path)
     command = [
-        Path(sys.executable).with_name("loomline"),
+        str(Path(sys.executable).with_name("loomline")),
         "run",
         "--as-of",
         AS_OF[1].isoformat(),

@@ -190,8 +190,9 @@ def taken(
     out = Admitted()
     item = {"messageId": "m", **item}
     decision = Admission(IDENTIFIERS, book, PLACEHOLDERS).decide(item, origin)
-    sent = msgspec.json.decode(msgspec.json.encode((item, decision)), type=Sent)
-    Admission(IDENTIFIERS).build_rows(*sent, origin, out)
+    sent = msgspec.json.encode((item, decision))
+    item, decision = msgspec.json.decode(sent, type=Sent)
+    Admission(IDENTIFIERS).build_rows(item, decision, origin, out)
     return out
 
 

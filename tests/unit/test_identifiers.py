@@ -101,7 +101,7 @@ def test_system_names_in_properties_are_a_persons_in_an_identify_alone() -> None
 
 
 def test_an_event_without_person_keeps_its_ids_apart() -> None:
-    context = {"posthog": {"$process_person_profile": False}}
+    context: dict[str, Any] = {"posthog": {"$process_person_profile": False}}
     ids = {"distinct_id": "d", "anonymous_id": "d", "user_id": "u"}
     assert found(context=context, **ids) == {
         ("personless_id", "d"),

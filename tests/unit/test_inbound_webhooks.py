@@ -518,7 +518,7 @@ mappings:
 ignore: {$.a: 1}
 """
     with pytest.raises(ConfigError) as found:
-        load(tmp_path, shop=text, **{"2nd": OPEN, "third": "a: [", "shop.yaml": ""})
+        load(tmp_path, {}, shop=text, **{"2nd": OPEN, "third": "a: [", "shop.yaml": ""})
     lines = str(found.value).splitlines()
     assert sum("2nd.yml: must be named" in line for line in lines) == 1
     assert sum("shop.yaml: must be named" in line for line in lines) == 1

@@ -17,7 +17,7 @@ from tests.support.rule_files import Rules, decided, event
 from tests.support.sdk_wire import RECORDED, body, scenarios
 
 PLAN = "event: plan_changed\nconsent: [analytics]\nschema: {required: [plan_type]}\n"
-NO_CONSENT = {"consent": {"categoryPreferences": {}}}
+NO_CONSENT: dict[str, Any] = {"consent": {"categoryPreferences": {}}}
 RULES = Rulebook()  # of a project that has none
 SDKS = Origin("web", "web", "http", "s", 1_795_255_200_000_000, keeps_received_at=False)
 

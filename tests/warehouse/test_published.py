@@ -804,8 +804,10 @@ def test_killed_at_any_time_the_next_one_goes_on(home: Home) -> None:
 
 
 # `open` of files, which comes before each fsync of one; folders are opened otherwise.
-STEPS = ("open", "os.mkdir", "os.link", "os.symlink", "os.rename", "os.remove")
-STEPS += ("os.rmdir", "os.utime")
+STEPS = {
+    *("open", "os.mkdir", "os.link", "os.symlink", "os.rename", "os.remove"),
+    *("os.rmdir", "os.utime"),
+}
 
 
 def _publish_in_steps(home: Home, at: int) -> None:
