@@ -11,7 +11,8 @@ import standardwebhooks
 
 from connectors.destinations.protocol import Change, Identifier
 from connectors.destinations.webhook import Webhook
-from orchestration.demo.sandbox.server import Answer, Sandbox, masked
+from orchestration.demo.sandbox.page import masked
+from orchestration.demo.sandbox.server import Answer, Sandbox
 from tests.support.deliveries import (
     RUN_AT,
     SECRET,

@@ -443,7 +443,7 @@ def test_a_second_collector_on_a_home_is_refused(home: Home) -> None:
         )
         assert second.returncode == 2
         assert f"process {collector.process.pid}" in second.stderr
-        assert "Another collector runs on" in second.stderr
+        assert "Another collector is running on" in second.stderr
         assert post(collector, "m") == 200
 
 

@@ -224,7 +224,7 @@ def test_what_is_broken_is_not_pushed_nor_published(
     profiles = checkout.path / "models" / "profiles" / "profiles.sql"
     good = profiles.read_text()
     profiles.write_text(good.replace("select * from {{ ref('int_nodes') }}", "slect 1"))
-    with pytest.raises(ModelsFailed, match=r"profiles: .*slect"):
+    with pytest.raises(ModelsFailed, match=r"profiles.sql, line \d+: .*slect"):
         Installation(broken.project, Pipeline(broken.project)).run()
     assert nothing_went_out()
 

@@ -19,7 +19,8 @@ from connectors.home import Home
 from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
-from connectors.sources.write_keys import KeyStore, Kind
+from connectors.sources.key_text import Kind
+from connectors.sources.write_keys import KeyStore
 from tests.support import PROJECT
 
 __all__ = ["Collecting", "collecting", "landed", "make_key", "wait_until"]

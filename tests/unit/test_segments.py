@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from connectors.home import Home
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.landing.segments import (
     Record,
-    SegmentWriter,
     close_open,
     closed_segments,
     may_be_forgotten,

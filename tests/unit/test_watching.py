@@ -10,7 +10,8 @@ from connectors.home import Home
 from connectors.ingest.watching import watch
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
-from connectors.landing.segments import Record, SegmentWriter, segments_folder
+from connectors.landing.segment_writer import SegmentWriter
+from connectors.landing.segments import Record, segments_folder
 from connectors.sources.http_api.metrics import Metrics
 from tests.support import PROJECT
 from tests.support.collecting import wait_until
