@@ -168,7 +168,7 @@ def test_what_is_not_there_in_full_is_not_confirmed(
     assert "example.com" not in str(caught.value)
 
 
-def test_a_place_in_use_refuses_nobody(tmp_path: Path) -> None:
+def test_a_place_in_use_refuses_no_change(tmp_path: Path) -> None:
     (tmp_path / "buyers").write_text("in the way")
     for change in (addition("p1"), removal("p1")):
         with pytest.raises(Rejected, match="check the url") as caught:

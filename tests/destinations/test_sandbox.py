@@ -185,7 +185,7 @@ def test_the_page_masks_addresses_and_escapes_names(
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "shown"),
+    ("identifier_type", "value", "shown"),
     [
         ("email", "anna@dept.example", "a***@d***.example"),
         ("email", "a@b.co.uk", "a***@b***.uk"),
@@ -194,8 +194,8 @@ def test_the_page_masks_addresses_and_escapes_names(
         ("user_id", "u1", "u1"),
     ],
 )
-def test_masks(kind: str, value: str, shown: str) -> None:
-    assert masked(Identifier(kind, value)) == shown
+def test_masks(identifier_type: str, value: str, shown: str) -> None:
+    assert masked(Identifier(identifier_type, value)) == shown
 
 
 def test_stopping_is_prompt(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A checkout of one's own, as somebody has who has just cloned the project."""
+"""A fresh clone of the project for each test."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What operators reach on the admin port, and nobody on the published one."""
+"""What operators reach on the admin port, and not on the published one."""
 
 import os
 import signal

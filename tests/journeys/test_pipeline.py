@@ -370,7 +370,7 @@ def test_watching_runs_when_a_file_arrives(
     assert "received 1, added 0, removed 0" in said[1]
 
 
-# ── One way, whoever starts it ──────────────────────────────────────────────────────
+# ── One way, from every start ───────────────────────────────────────────────────────
 
 
 def test_plain_dbt_gives_the_same_tables(

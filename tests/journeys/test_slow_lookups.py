@@ -69,7 +69,7 @@ def signed_up(number: int) -> dict[str, str]:
     return {"event": "Signed Up", "userId": id, "messageId": id}
 
 
-def test_slow_lookups_keep_nobody_else_waiting(
+def test_slow_lookups_keep_no_other_event_waiting(
     home: Home, service: Service, collector: Collecting
 ) -> None:
     with ThreadPoolExecutor(40) as senders:

@@ -86,7 +86,7 @@ def kill() -> dict[str, Any]:
 
 
 def kill_worker() -> dict[str, Any]:
-    """A1: how long nobody answers when the only worker is killed."""
+    """A1: how long no answer comes when the only worker is killed."""
     gaps_s = []
     with a_home() as home, collecting(home) as collector:
         for _ in range(20):

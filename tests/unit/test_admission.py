@@ -91,9 +91,9 @@ def test_numeric_ids_become_text() -> None:
     assert row["message_id"] == str(10**30)
 
 
-@pytest.mark.parametrize("nobody", [None, "", "  ", [], {}])
-def test_an_event_that_names_nobody_is_refused(nobody: Any) -> None:
-    assert refusal({**TRACK, "userId": nobody}) == "missing_identity"
+@pytest.mark.parametrize("empty", [None, "", "  ", [], {}])
+def test_an_event_that_names_no_person_is_refused(empty: Any) -> None:
+    assert refusal({**TRACK, "userId": empty}) == "missing_identity"
 
 
 def test_ids_of_other_types_are_kept_as_their_json() -> None:
@@ -315,8 +315,8 @@ def test_an_event_without_person_is_kept() -> None:
     }
     newer = {**item, "properties": {}, "options": {"process_person_profile": False}}
     for sent in (item, newer):
-        kinds = [identifier.type for identifier in one(sent)["identifiers"]]
-        assert kinds == ["personless_id"]
+        types = [identifier.type for identifier in one(sent)["identifiers"]]
+        assert types == ["personless_id"]
 
 
 def test_one_call_becomes_one_row_or_none() -> None:
@@ -401,7 +401,9 @@ def test_an_import_keeps_the_arrival_it_carries() -> None:
     )
     assert row["received_at"] == 1_767_225_600 * SECOND
     assert row["timestamp"] == row["received_at"] - HOUR  # corrected by the vendor
-    assert one(arrived)["received_at"] == NOW  # live, nobody says when it arrived
+    assert (
+        one(arrived)["received_at"] == NOW
+    )  # live: arrival times of senders do not count
     snake = {
         "user_id": "u",
         "event": "x",

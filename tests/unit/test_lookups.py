@@ -235,7 +235,7 @@ def test_an_answer_that_is_no_object_is_a_failure(
         Url(service.url, ["region"], timeout_s=5).find("u")
 
 
-def test_nobody_waits_longer_than_the_timeout(service: Service) -> None:
+def test_no_event_waits_longer_than_the_timeout(service: Service) -> None:
     service.may_answer.clear()
     with pytest.raises(Unanswered):
         Url(service.url, ["region"], timeout_s=0.05).find("u")
@@ -314,7 +314,7 @@ examples:
 """
 
 
-def test_an_example_brings_the_answer_and_nobody_is_asked(rules: Rules) -> None:
+def test_an_example_brings_the_answer_and_no_service_is_asked(rules: Rules) -> None:
     rules.transformation(
         SERVICE
         + "  - {in: {user_id: u}, answer: {region: EU}, out: {traits: {r: EU}}}\n"

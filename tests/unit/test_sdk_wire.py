@@ -63,10 +63,10 @@ def test_calls_of_every_type_keep_their_meaning(path: Path) -> None:
     identify = by_type["identify"]
     traits = json.loads(identify["traits"])
     assert (traits["email"], traits["plan"]) == ("ana@shop.example", "free")
-    kinds = {
+    identifiers = {
         identifier.type: identifier.value for identifier in identify["identifiers"]
     }
-    assert kinds["email"] == "ana@shop.example"
+    assert identifiers["email"] == "ana@shop.example"
     # A PostHog server cannot say whether its id is a user's.
     assert "user_1001" in (identify["user_id"], identify["distinct_id"])
     assert by_type["group"]["group_id"] == "acme_inc"

@@ -19,7 +19,7 @@ from tests.support.collecting import wait_until
 CALL = {"type": "track", "event": "e", "userId": "u", "messageId": "m"}
 
 
-def test_landing_that_stays_survives_a_file_somebody_is_editing(tmp_path: Path) -> None:
+def test_landing_that_stays_survives_a_file_being_edited(tmp_path: Path) -> None:
     project, home = tmp_path / "project", Home(tmp_path / "home")
     prepare(home)
     writer = SegmentWriter(segments_folder(home), lambda tokens, error: None)

@@ -204,7 +204,7 @@ def test_preparing_a_home_never_empties_it(home: Home, project_path: Path) -> No
             [sys.executable, "-c", code, str(home.path)], cwd=project_path
         )
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=2)  # for whoever is writing the manifest
+            process.wait(timeout=2)  # for the process that writes the manifest
         home.loads.write_bytes(b"")
     assert process.wait(timeout=30) == 0
 
@@ -276,7 +276,7 @@ def test_replaced_files_stay_for_their_readers(home: Home, project_path: Path) -
     land_many(home, project_path, TWO)
     replaced = {home.raw / file.path for file in Manifest(home).files()}
     start = time.time()
-    # Long since written: it is since their replacement that nobody new finds them.
+    # Written long ago: no new reader finds them since they were replaced.
     assert compact(home, clock=lambda: start) > 0
     named = {home.raw / file.path for file in Manifest(home).files()}
     assert all(path.is_file() for path in replaced)
