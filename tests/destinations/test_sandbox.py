@@ -3,6 +3,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -136,7 +137,7 @@ def test_what_it_holds_can_be_read(sandbox: Start, webhook: Open) -> None:
     hook.push(batch_of(addition("p1"), addition("p2")))
     hook.push(batch_of(removal("p1")))
 
-    def get(path: str) -> object:
+    def get(path: str) -> Any:
         return httpx.get(box.url + path).json()
 
     assert get("/healthz")["status"] == "ok"
@@ -184,7 +185,7 @@ def test_the_page_masks_addresses_and_escapes_names(
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "shown"),
+    ("identifier_type", "value", "shown"),
     [
         ("email", "anna@dept.example", "a***@d***.example"),
         ("email", "a@b.co.uk", "a***@b***.uk"),
@@ -193,8 +194,8 @@ def test_the_page_masks_addresses_and_escapes_names(
         ("user_id", "u1", "u1"),
     ],
 )
-def test_masks(kind: str, value: str, shown: str) -> None:
-    assert masked(Identifier(kind, value)) == shown
+def test_masks(identifier_type: str, value: str, shown: str) -> None:
+    assert masked(Identifier(identifier_type, value)) == shown
 
 
 def test_stopping_is_prompt(tmp_path: Path) -> None:

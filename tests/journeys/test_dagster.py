@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from orchestration.demo.sandbox.server import Sandbox
-from tests.journeys.conftest import AT, SECRET, Checkout, Sending
+from tests.support.checkouts import AT, SECRET, Checkout, Sending
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!) {
