@@ -78,6 +78,14 @@ def print_demo(done: DemoResult) -> None:
     """A table per stage, then what to look at next."""
     console.print(_landed(done.imported))
 
+    table = _table("Ways in", "", "disposition", "items", "expected")
+    for way, expected in done.expected.items():
+        for disposition, count in expected.items():
+            decided = done.decided.get(way, {}).get(disposition, 0)
+            table.add_row(way, disposition, f"{decided:,}", f"{count:,}")
+    table.caption = "refused items: loomline quarantine list"
+    console.print(table)
+
     table = _table("Who is who", "", "wrong fusions", "people fused", "missed")
     for name, found in (("Loomline", done.identity), ("last login wins", done.naive)):
         counts = (found.wrong_fusions, found.fused_people, found.missed)
@@ -152,6 +160,6 @@ def _pushed(runs: list[RunResult]) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
-        is_text = number == 0 or column == "audience"
+        is_text = number == 0 or column in ("audience", "disposition")
         table.add_column(column, justify="left" if is_text else "right")
     return table

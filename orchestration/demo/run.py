@@ -25,10 +25,18 @@ from connectors.ingest.importing import (
     load_name,
     source_name,
 )
+from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
 from orchestration.demo.generator import AS_OF, generate
+from orchestration.demo.inbound import (
+    NEWSLETTER,
+    STRIPE,
+    collector,
+    read_requests,
+    send,
+)
 from orchestration.demo.naive import last_user_wins, read_lines
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.demo.truth import Score, Truth, score
@@ -41,7 +49,10 @@ __all__ = ["SANDBOX_PORT", "DemoResult", "demo"]
 
 SANDBOX_PORT = 8787
 SEED = 7
+STRIPE_SECRET = "STRIPE_WEBHOOK_SECRET"
 SOURCE = "demo"
+STORY = 2
+"""Raised when the generated events change: a demo of another story is replaced."""
 
 Say = Callable[[str], None]
 
@@ -61,6 +72,8 @@ class DemoResult:
     changes: dict[str, tuple[int, int]]  # audience → entered, left at the last instant
     identity: Score
     naive: Score
+    expected: dict[str, dict[str, int]]  # what the truth says of contracts, requests
+    decided: dict[str, dict[str, int]]  # … and what admission made of them
     pushes: dict[str, Counter[str]]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -81,6 +94,8 @@ class DemoResult:
             },
             "identity": asdict(self.identity),
             "naive": asdict(self.naive),
+            "expected": self.expected,
+            "decided": self.decided,
         }
 
 
@@ -103,7 +118,12 @@ def demo(
     """
     home = Home(project_path / "data" / "demo")
     instants = (as_of - timedelta(days=1), as_of)
-    wanted = {"events": events, "as_of": as_of.isoformat(), "seed": SEED}
+    wanted = {
+        "events": events,
+        "as_of": as_of.isoformat(),
+        "seed": SEED,
+        "story": STORY,
+    }
     if reset or not _holds(home, wanted):
         _delete(home, say)
     home.make()
@@ -125,6 +145,9 @@ def demo(
         first_is_due = not _has_run(home, instants[0]) and not _has_landed(home, 2)
         for number, at in enumerate(instants, 1):
             say(f"Slice {number} of 2, as of {at:%Y-%m-%d %H:%M} UTC …")
+            if number == 2:
+                with result.timed("collect"):
+                    imported.add(_collect(project, generated, say))
             with result.timed("land"):
                 if number == 1:
                     for layout in _layouts(project_path):
@@ -140,7 +163,8 @@ def demo(
         found = _look(home, as_of)
         truth = Truth.load(generated / "truth.json")
         identity = score(truth, found.pop("assignment"))
-        naive = score(truth, last_user_wins(read_lines(generated)))
+        calls = last_user_wins(read_lines(generated), read_requests(generated))
+        naive = score(truth, calls)
     done = DemoResult(
         home=home,
         as_of=as_of,
@@ -148,6 +172,7 @@ def demo(
         runs=runs,
         identity=identity,
         naive=naive,
+        expected=truth.expected,
         pushes=_pushes(project, runs),
         seconds=result.seconds,
         **found,
@@ -181,13 +206,14 @@ def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
     """Point `.env` at the demo; lines it does not know stay as they are."""
     path = project_path / ".env"
     before = dotenv_values(path) if path.exists() else {}
-    secret = before.get("CRM_WEBHOOK_SECRET") or (
-        "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-    )
     values = {
         "LOOMLINE_HOME": str(home.path),
         "LOOMLINE_NOW": as_of.isoformat(),
-        "CRM_WEBHOOK_SECRET": secret,
+        **{
+            name: before.get(name)
+            or f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
+            for name in ("CRM_WEBHOOK_SECRET", STRIPE_SECRET)
+        },
         "CRM_WEBHOOK_URL": f"http://127.0.0.1:{SANDBOX_PORT}/",
         "DAGSTER_HOME": str(home.path / "dagster"),
         **NO_TELEMETRY,
@@ -219,6 +245,20 @@ def _sandbox(home: Home) -> Iterator[None]:
             yield
         finally:
             os.environ["CRM_WEBHOOK_URL"] = url
+
+
+def _collect(project: Project, generated: Path, say: Say) -> Imported:
+    """Send the shop's requests to a collector and land them, once."""
+    done = generated / "sent"
+    requests = read_requests(generated)
+    if done.exists() or not requests:
+        return Imported()
+    say(f"Sending {len(requests):,} webhook deliveries and forms to a collector …")
+    with collector(project.path) as url:
+        send(url, requests, os.environ[STRIPE_SECRET])
+    landed = land_inbox(project.home, project.path, on_problem=say)
+    done.touch()
+    return landed
 
 
 def _layouts(project_path: Path) -> list[Path]:
@@ -281,6 +321,13 @@ def _look(home: Home, as_of: datetime) -> dict[str, Any]:
                     at,
                 )
             },
+            "decided": _decided(
+                rows(
+                    "select event, channel, disposition, count(*) "
+                    "from raw.dispositions where event = 'subscription_renewed' "
+                    "or channel in ('webhook', 'form') group by all order by all"
+                )
+            ),
             "assignment": {
                 (kind, value): profile_id
                 for kind, value, profile_id in rows(
@@ -289,6 +336,16 @@ def _look(home: Home, as_of: datetime) -> dict[str, Any]:
                 )
             },
         }
+
+
+def _decided(rows: list[Any]) -> dict[str, dict[str, int]]:
+    """The counts of dispositions under the names that the truth has for them."""
+    found: dict[str, dict[str, int]] = {}
+    for event, channel, disposition, count in rows:
+        name = {"webhook": STRIPE, "form": NEWSLETTER}.get(channel, event)
+        counts = found.setdefault(name, {})
+        counts[disposition] = counts.get(disposition, 0) + count
+    return found
 
 
 def _pushes(project: Project, runs: list[RunResult]) -> dict[str, Counter[str]]:
