@@ -102,7 +102,7 @@ def print_demo(done: DemoResult) -> None:
     for name, members in done.audiences.items():
         entered, left = done.changes.get(name, (0, 0))
         table.add_row(name, f"{members:,}", f"+{entered:,}", f"-{left:,}")
-    table.caption = f"entered and left at {done.as_of:%Y-%m-%d %H:%M} UTC"
+    table.caption = f"at {done.as_of:%Y-%m-%d %H:%M} UTC; changes of the last run"
     console.print(table)
     console.print(_pushed(done.runs))
 

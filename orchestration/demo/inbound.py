@@ -148,7 +148,10 @@ def collector(project_path: Path) -> Iterator[str]:
         assert process.stdin is not None and process.stdout is not None
         line = process.stdout.readline()
         if not line.startswith("Collecting at "):
-            raise LandingError("The collector did not start.")
+            raise LandingError(
+                "The demo's collector did not start, for the reason above. If "
+                "`make dev` is running, stop it, then run the demo again."
+            )
         try:
             yield line.split()[-1]
         finally:

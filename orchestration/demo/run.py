@@ -69,7 +69,7 @@ class DemoResult:
     profiles: int
     conflicts: dict[str, int]
     audiences: dict[str, int]
-    changes: dict[str, tuple[int, int]]  # audience → entered, left at the last instant
+    changes: dict[str, tuple[int, int]]  # audience → entered, left in the last run
     identity: Score
     naive: Score
     expected: dict[str, dict[str, int]]  # what the truth says of contracts, requests
@@ -85,6 +85,10 @@ class DemoResult:
             "events": self.events,
             "profiles": self.profiles,
             "audiences": self.audiences,
+            "changes": {
+                audience: {"entered": entered, "left": left}
+                for audience, (entered, left) in self.changes.items()
+            },
             "pushes": {
                 name: {"added": counts["added"], "removed": counts["removed"]}
                 for name, counts in self.pushes.items()
@@ -141,6 +145,7 @@ def demo(
     pipeline = Pipeline(project, say=say)
     runs: list[RunResult] = []
     imported = Imported()
+    earlier = 0
     with _sandbox(home):
         first_is_due = not _has_run(home, instants[0]) and not _has_landed(home, 2)
         for number, at in enumerate(instants, 1):
@@ -155,12 +160,13 @@ def demo(
                 path = generated / f"slice-{number}.ndjson.gz"
                 imported.add(_import(project, [path], SOURCE))
             if number == 2 or first_is_due:
+                earlier = _count_changing_runs(home)
                 runs.append(pipeline.run(at=at))
     for one in runs:
         for stage, spent in one.seconds.items():
             result.seconds[stage] = result.seconds.get(stage, 0) + spent
     with result.timed("score"):
-        found = _look(home, as_of)
+        found = _look(home, earlier)
         truth = Truth.load(generated / "truth.json")
         identity = score(truth, found.pop("assignment"))
         calls = last_user_wins(read_lines(generated), read_requests(generated))
@@ -287,14 +293,28 @@ def _has_landed(home: Home, number: int) -> bool:
     return load_name(SOURCE, unit, 0) in Manifest(home).names()
 
 
-def _look(home: Home, as_of: datetime) -> dict[str, Any]:
-    """What the warehouse holds now."""
+def _count_changing_runs(home: Home) -> int:
+    """How many runs have changed an audience so far."""
+    if not home.warehouse.exists():
+        return 0
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+        try:
+            (count,) = warehouse.execute(
+                "select coalesce(max(run_number), 0) "
+                "from audiences.int_membership_changes"
+            ).fetchall()[0]
+        except duckdb.CatalogException:  # no run has come so far
+            return 0
+    return int(count)
+
+
+def _look(home: Home, earlier: int) -> dict[str, Any]:
+    """What the warehouse holds now; of changes, those after the `earlier` runs."""
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
 
         def rows(query: str, *values: Any) -> list[Any]:
             return warehouse.execute(query, values).fetchall()
 
-        at = as_of.replace(tzinfo=None)
         return {
             "events": rows("select count(*) from staging.events")[0][0],
             "profiles": rows("select count(*) from profiles.profiles")[0][0],
@@ -314,11 +334,11 @@ def _look(home: Home, as_of: datetime) -> dict[str, Any]:
             "changes": {
                 audience: (entered, left)
                 for audience, entered, left in rows(
-                    "select audience, count(*) filter (where entered_at = ?), "
-                    "count(*) filter (where left_at = ?) "
-                    "from audiences.audience_members group by audience",
-                    at,
-                    at,
+                    "select audience, count(*) filter (where change = 'enter'), "
+                    "count(*) filter (where change = 'leave') "
+                    "from audiences.int_membership_changes where run_number > ? "
+                    "group by audience order by audience",
+                    earlier,
                 )
             },
             "decided": _decided(

@@ -113,7 +113,7 @@ class Shop(Actions):
         self.close(human)
 
     def pay(self, human: Human, at: int, number: int) -> None:
-        """Stripe tells of a payment: as it should, not paid, as a trial, or forged."""
+        """Stripe tells of a payment: made, failed, in test mode, or not Stripe at all."""
         customer = f"cus_{human.uid[4:]}"
         external = ("external_id", f"stripe:{customer}")
         email = ("email", human.email)
@@ -123,7 +123,7 @@ class Shop(Actions):
             "id": f"in_{first:012x}",
             "customer": customer,
             "customer_email": human.email,
-            "amount_due": 4900,
+            "amount_due": (4900, 19900)[number % 2],
             "currency": "eur",
             "lines": {"data": [{"description": f"{human.plan.title()} plan"}]},
         }

@@ -117,6 +117,7 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
     second = checkout.json("demo", "--events", EVENTS)
     assert second["received"] == 0
     assert second["dispositions"] == {}
+    assert second["changes"] == {}
     assert second["pushes"] == {
         "crm_webhook": {"added": 0, "removed": 0},
         "warehouse_drop": {"added": 0, "removed": 0},
@@ -139,6 +140,7 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
         "crm_webhook": {"added": 0, "removed": left},
         "warehouse_drop": {"added": 0, "removed": left},
     }
+    assert third["changes"] == {"aud_cart_abandoners": {"entered": 0, "left": left}}
     check_receiver(checkout)
 
     # taken back at the same instant: the same people return, once
