@@ -75,7 +75,7 @@
 
 {#- The last load that belongs to this run: LOOMLINE_LOADED, else the newest there is. -#}
 {% macro newest_load() -%}
-    {%- set given = env_var('LOOMLINE_LOADED', '') -%}
+    {%- set given = run_variable('LOOMLINE_LOADED', '') -%}
     {%- if given -%}
         {{ return(given | int) }}
     {%- elif execute -%}
@@ -87,7 +87,7 @@
 
 {#- The home folder, as the command line made it absolute. -#}
 {% macro home() -%}
-    {{ return(env_var('LOOMLINE_HOME', 'data')) }}
+    {{ return(run_variable('LOOMLINE_HOME', 'data')) }}
 {%- endmacro %}
 
 {#- The highest load this incremental model has seen; -1 when it is built anew. -#}

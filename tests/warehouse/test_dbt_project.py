@@ -1,4 +1,4 @@
-"""The tables that people query are public, and keep their columns by contract."""
+"""What dbt reads of the project: public tables and their contracts, descriptions."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -147,3 +147,15 @@ def test_every_block_is_used_by_several_columns(
     shared = {f'{{{{ doc("{name}") }}}}' for name in blocks - {"__overview__"}}
     assert shared == {*used}
     assert [name for name, count in used.items() if count < 2] == []
+
+
+# Parsing
+
+
+def test_no_file_is_read_again_because_a_run_has_other_variables(
+    warehouse: Warehouse,
+) -> None:
+    """dbt notes the variables that a file reads, and reads it again for new values."""
+    manifest = warehouse.models._manifest
+    assert manifest is not None
+    assert [name for name in manifest.env_vars if name.startswith("LOOMLINE_")] == []
