@@ -69,6 +69,12 @@ lint: env ## style and types of the Python and of the SQL
 		orchestration seeds tests
 	$(BIN)/python .ci/lint_models.py
 
+PORT ?= 8000
+
+.PHONY: docs
+docs: env ## the documentation, tables and lineage as a site on 127.0.0.1
+	$(BIN)/python docs/site/build.py --serve --port $(PORT)
+
 .PHONY: bench
 bench: env ## how fast it is, measured here
 	$(BIN)/python -m benchmarks
