@@ -59,14 +59,20 @@ dev: env ## Dagster's web interface and a sandbox that plays the destinations
 test: env ## every test that needs nothing but Python
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: lint
+# Two processes: SQLFluff takes as long as everything else.
+.PHONY: lint lint-python lint-models
 lint: env ## style and types of the Python and of the SQL
+	@$(MAKE) --no-print-directory -j2 lint-python lint-models
+
+lint-python:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell *.md *.toml *.yml benchmarks connectors docs macros models \
 		orchestration seeds tests
+
+lint-models:
 	$(BIN)/python .ci/lint_models.py
 
 PORT ?= 8000
