@@ -11,6 +11,11 @@ from connectors.home import Home
 from orchestration.exposures import write_exposures
 from orchestration.project import Project
 
+DESTINATION = """
+type: orchestration.components.Destination
+attributes: {kind: file, url: out, format: csv}
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
@@ -18,7 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     for name in ("crm", "drop"):
         folder = tmp_path / "orchestration" / "defs" / "destinations" / name
         folder.mkdir(parents=True)
-        (folder / "defs.yaml").write_text("kind: file\nurl: out\nformat: csv\n")
+        (folder / "defs.yaml").write_text(DESTINATION)
     audiences = tmp_path / "models" / "audiences"
     audiences.mkdir(parents=True)
     for name, owner in (("aud_a", "sales"), ("aud_b", "growth")):
