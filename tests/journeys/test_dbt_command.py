@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_plain_commands_work_and_the_next_run_carries_on(sending: Sending) -> No
     refused = dbt(sending.path, "seed", code=2)
     assert "`loomline demo --reset`" in refused
     dbt(sending.path, "show", "-s", "aud_cart_abandoners")
+
+
+def test_a_destination_is_an_exposure_without_another_file(checkout: Checkout) -> None:
+    defs = checkout.path / "orchestration" / "defs" / "destinations"
+    shutil.copytree(defs / "warehouse_drop", defs / "second_drop")
+    kind = ("--resource-type", "exposure", "--output", "json")
+    lines = dbt(checkout.path, "--quiet", "ls", *kind).splitlines()
+    found = {one["name"]: one["depends_on"]["nodes"] for one in map(json.loads, lines)}
+    models = [f"model.loomline.{name}" for name in ("sync_members", "sync_delta")]
+    assert found == dict.fromkeys(
+        ["crm_webhook", "second_drop", "warehouse_drop"], models
+    )
 
 
 def test_variables_of_ones_own_are_added_and_win(checkout: Checkout) -> None:
