@@ -11,7 +11,7 @@ from connectors.errors import ConfigError
 from orchestration.assets.checks import checked_assets, expectation_checks
 from orchestration.assets.dbt_assets import model_assets
 from orchestration.assets.landing import landing_assets
-from orchestration.assets.schedules import refreshes
+from orchestration.assets.schedules import location, refreshes
 from orchestration.assets.snapshot import snapshot_asset
 from orchestration.assets.sync_assets import SYNC_DELTA, push_keys
 from orchestration.audiences import Audience
@@ -43,7 +43,7 @@ def graph(
     manifest = msgspec.json.decode(models.manifest_path().read_bytes())
     _compare(audiences, manifest)
     pushes = push_keys(audiences, destinations)
-    jobs, schedules, sensors = refreshes(project.home, audiences)
+    jobs, schedules, sensors = refreshes(project.home, audiences, location())
     own = dg.Definitions(
         assets=[
             *landing_assets(),
