@@ -1,5 +1,6 @@
 """The definitions: every asset, check, job, schedule and sensor of one installation."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -71,7 +72,11 @@ def _components(project: Project) -> dg.Definitions:
         return dg.Definitions()
     module = ModuleType("orchestration.defs")
     module.__file__ = str(project.defs / "__init__.py")
-    return dg.ComponentTree(defs_module=module, project_root=project.path).build_defs()
+    tree = dg.ComponentTree(defs_module=module, project_root=project.path)
+    with warnings.catch_warnings():
+        # Of Dagster's own references from an asset to the file that defines it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return tree.build_defs()
 
 
 def _run_resource(
