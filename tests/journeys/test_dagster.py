@@ -206,6 +206,21 @@ def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
     )
 
 
+def test_a_run_without_its_variables_fails_before_its_first_step(
+    checkout: Checkout,
+) -> None:
+    execute = (
+        "from orchestration.definitions import defs\n"
+        "defs.resolve_job_def('everything').execute_in_process()"
+    )
+    done = checkout.run([sys.executable, "-c", execute], code=1)
+    assert re.search(
+        r"crm_webhook/defs\.yaml, line 6: set the variable CRM_WEBHOOK_SECRET",
+        done.stderr,
+    )
+    assert not (checkout.path / "data" / "warehouse.duckdb").exists()
+
+
 HEAVY = ("great_expectations", "sqlmesh", "dbt.cli.main", "pandas")
 
 
