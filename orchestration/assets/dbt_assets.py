@@ -17,11 +17,8 @@ from connectors.home import Home
 from orchestration.assets.columns import Columns
 from orchestration.assets.event_tables import REGISTRY, materializations
 from orchestration.assets.landing import LANDED
-from orchestration.pipeline.dbt_runner import (
-    ModelsFailed,
-    open_when_free,
-    without_values,
-)
+from orchestration.pipeline.dbt_runner import ModelsFailed, open_when_free
+from orchestration.pipeline.model_errors import without_values
 from orchestration.pipeline.run import Run
 from orchestration.project import Project
 

@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from orchestration.demo.shop import Shop
 from orchestration.demo.truth import Truth
-from orchestration.demo.wire_formats import AS_OF, PLACEHOLDERS
+from orchestration.demo.vocabulary import AS_OF, PLACEHOLDERS
 
 __all__ = ["AS_OF", "PLACEHOLDERS", "generate"]
 

@@ -1,4 +1,4 @@
-"""What is expected of the warehouse, `<folder>/<suite>/defs.yaml`, and if it holds.
+"""Reads expectations about the warehouse from `<folder>/<suite>/defs.yaml`.
 
     type: orchestration.components.CheckSuite
     attributes:
@@ -12,11 +12,11 @@
 
 `type` is one of Great Expectations' own, with its own `kwargs`, or
 `unexpected_rows_expectation` with an `unexpected_rows_query` that reads `{batch}`, the
-suite's table; `show` then names a column of it whose values may be told, such as names
-of sources or audiences, never of people.
+suite's table; `show` then names one of its columns whose values may be shown, such as
+names of sources or audiences, never of people.
 
-Great Expectations takes seconds to import, so loading does without it: what only it
-knows, its types and their kwargs, is found out when suites are validated.
+Great Expectations takes seconds to import, so loading does without it: its types and
+their kwargs are checked when suites are validated.
 """
 
 import re
@@ -47,15 +47,15 @@ CUSTOM_SQL = "unexpected_rows_expectation"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TYPE = re.compile(rf"expect_[a-z0-9_]+|{CUSTOM_SQL}")
 
-# Computed in Python alone, or in SQL only for the databases Great Expectations knows
-# by name: a regex or LIKE there raises "not supported for dialect duckdb".
+# Computed in Python only, or in SQL only for databases Great Expectations knows by
+# name: with a regex or LIKE it raises "not supported for dialect duckdb".
 _NOT_IN_DUCKDB = re.compile(
     r".*(_regex|_like_pattern)(_list)?|expect_column_values_to_"
     r"(be_dateutil_parseable|be_json_parseable|match_json_schema|match_strftime_format"
     r"|be_increasing|be_decreasing)"
 )
 
-# Every type would take these: what is stored of a result is not for a file to decide.
+# Every type accepts these, but a file must not change how results are stored.
 OURS = {
     *("batch_id", "catch_exceptions", "description", "id", "meta", "notes"),
     *("rendered_content", "result_format", "severity", "windows"),
@@ -64,9 +64,9 @@ OURS = {
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One thing that must hold, and where it is written.
+    """One condition that must hold, and where it is written.
 
-    `lines` holds the line of each key, those of `kwargs` as `kwargs.<key>`.
+    `lines` has the line of each key, those of `kwargs` as `kwargs.<key>`.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What is expected of one table, `schema.table` in the warehouse."""
+    """The expectations of one table, `schema.table` in the warehouse."""
 
     name: str
     file: Path
@@ -91,19 +91,19 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether one expectation holds; of text columns only values it may `show`."""
+    """The result of one expectation; of text columns only values it may `show`."""
 
     suite: str
     name: str
     passed: bool
     severity: Severity
     observed: str
-    message: str  # what was expected and what was found, one sentence
+    message: str  # expected and observed, in one sentence
     metadata: Mapping[str, int | float | str]
 
 
 def load_suites(folder: Path) -> dict[str, Suite]:
-    """Suites by name; a folder that does not exist holds none.
+    """Return suites by name; none if the folder does not exist.
 
     Raises:
         ConfigError: lists every fault of every file, with its line and what is allowed.
@@ -144,8 +144,8 @@ class _Entry(BaseModel):
             )
         if _NOT_IN_DUCKDB.fullmatch(value):
             raise ValueError(
-                f"{value} does not work on DuckDB; write {CUSTOM_SQL} with a query for "
-                "the rows that should not be there, such as: select 1 from {batch} "
+                f"{value} does not work on DuckDB; use {CUSTOM_SQL} with a query for "
+                "the rows that should not exist, such as: select 1 from {batch} "
                 "where not regexp_matches(country, '^[A-Z]{{2}}$')"
             )
         return value
@@ -164,7 +164,7 @@ class _Entry(BaseModel):
             and "quantile_ranges" not in value
             and all(value.get(bound) is None for bound in bounds)
         ):
-            raise ValueError("holds always; give min_value, max_value or both")
+            raise ValueError("always holds; set min_value, max_value or both")
         if type_ == CUSTOM_SQL:
             query = value.get("unexpected_rows_query")
             if not isinstance(query, str) or "{batch}" not in query:
@@ -178,7 +178,7 @@ class _Entry(BaseModel):
     @classmethod
     def _is_of_a_query(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("type", CUSTOM_SQL) != CUSTOM_SQL:
-            raise ValueError(f"is for {CUSTOM_SQL} alone")
+            raise ValueError(f"is only for {CUSTOM_SQL}")
         return value
 
 

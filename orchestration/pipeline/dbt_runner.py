@@ -17,15 +17,13 @@ import msgspec
 
 from connectors.errors import LoomlineError
 from connectors.landing.manifest import Manifest
+from orchestration.pipeline.model_errors import parse_failure, run_failures
 from orchestration.project import Project
 
 if TYPE_CHECKING:
     from dbt.contracts.graph import manifest as dbt_manifest
 
-__all__ = ["BUILD_FLAGS", "Models", "ModelsFailed", "open_when_free", "without_values"]
-
-ROW_ERROR = re.compile(r"(Conversion|Constraint|Invalid Input|Out of Range) Error")
-"""DuckDB's messages of these kinds quote values of a row, the others names in SQL."""
+__all__ = ["BUILD_FLAGS", "Models", "ModelsFailed", "open_when_free"]
 
 BUILD_FLAGS = ("--exclude-resource-type", "unit_test")
 """Unit tests are for whoever changes a model, not for every run."""
@@ -86,10 +84,10 @@ class Models:
                 # dbt would hold the file, and the lock on it, as long as we live.
                 DuckDBConnectionManager.close_all_connections()
         if result.exception is not None:
-            raise ModelsFailed(without_values(str(result.exception))) from None
+            raise self._failed(result.exception) from None
         nodes: list[Any] = list(result.result)
         if not result.success:
-            raise ModelsFailed(_failures(nodes), nodes)
+            raise ModelsFailed(run_failures(nodes, self.project.path), nodes)
         return nodes
 
     @contextmanager
@@ -145,7 +143,7 @@ class Models:
         arguments += ["--resource-type", "model", "--resource-type", "seed"]
         result = self._invoke([*arguments, "--output", "name"])
         if not result.success:
-            raise ModelsFailed(without_values(str(result.exception))) from None
+            raise self._failed(result.exception) from None
         return set(result.result)
 
     def manifest_path(self) -> Path:
@@ -185,8 +183,11 @@ class Models:
             self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
             result = self._invoke(["parse"])
             if not result.success:
-                raise ModelsFailed(without_values(str(result.exception))) from None
+                raise self._failed(result.exception) from None
             self._manifest = result.result
+
+    def _failed(self, error: object) -> ModelsFailed:
+        return ModelsFailed(parse_failure(error, self.project.path))
 
     def _invoke(self, arguments: list[str]) -> Any:
         from dbt.cli.main import dbtRunner  # seconds to import: only when needed
@@ -231,23 +232,3 @@ def open_when_free(
                 say(f"Waiting for {held[1]} to close {path}")
                 has_said = True
             time.sleep(0.5)
-
-
-def without_values(message: str) -> str:
-    """A message of dbt without what it may quote of a row."""
-    if ROW_ERROR.search(message):
-        message = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", message)
-    return re.sub(r"[^\s'\"(<]+@[^\s'\")>]+", "…@…", message)
-
-
-def _failures(nodes: list[Any]) -> str:
-    lines = [
-        without_values(
-            f"{node.node.name}: {' '.join((node.message or node.status).split())}"
-        )
-        for node in nodes
-        if node.status in ("error", "fail", "runtime error")
-    ]
-    return "\n".join(lines) or (
-        "dbt stopped without naming a model; `dbt build` shows its own words."
-    )

@@ -2,7 +2,6 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
-from deliveries import SECRET
 
 from connectors.destinations import file, webhook
 from connectors.destinations.settings import (
@@ -14,6 +13,7 @@ from connectors.destinations.settings import (
     open_destination,
 )
 from connectors.errors import ConfigError
+from tests.support.deliveries import SECRET
 
 WEBHOOK = "kind: webhook\nurl: https://crm.example/hook\nsecret_env: CRM_SECRET\n"
 FILE = "kind: file\nurl: ${LOOMLINE_HOME}/deliveries\nformat: csv\n"
@@ -170,5 +170,7 @@ def test_references_are_replaced(text: str, expected: str) -> None:
 
 
 def test_a_reference_without_value_is_named() -> None:
-    with pytest.raises(ConfigError, match="crm: the variable NONE is not set"):
+    with pytest.raises(
+        ConfigError, match="crm: the environment variable NONE is not set"
+    ):
         expand("crm", "${NONE}", {})

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deliveries import SECRET, addition, batch_of
 
 from connectors.destinations.settings import load_destinations
 from connectors.destinations.webhook import Settings, Webhook, connect
 from connectors.errors import ConfigError, Rejected, Unavailable
-from tests.certificates import certificate
+from tests.support.certificates import certificate
+from tests.support.deliveries import SECRET, addition, batch_of
 
 Open = Callable[..., Webhook]
 

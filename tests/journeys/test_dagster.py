@@ -16,8 +16,7 @@ import httpx
 
 from orchestration.cli.app import STOP_S
 from orchestration.demo.sandbox.server import Sandbox
-
-from .conftest import AT, SECRET, Checkout, Sending
+from tests.journeys.conftest import AT, SECRET, Checkout, Sending
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!) {

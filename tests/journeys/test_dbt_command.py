@@ -12,8 +12,7 @@ from dotenv import set_key
 
 from connectors.home import Home
 from connectors.locks import exclusive
-
-from .conftest import AT, Checkout, Sending
+from tests.journeys.conftest import AT, Checkout, Sending
 
 DBT = str(Path(sys.executable).with_name("dbt"))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from .conftest import Checkout
+from tests.journeys.conftest import Checkout
 
 Dg = Callable[..., str]
 

@@ -12,9 +12,8 @@ from connectors.ingest.importing import import_units
 from connectors.sources.files import units
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.pipeline.build_state import Built
-from tests.collecting import wait_until
-
-from .conftest import AT, SECRET, Checkout, Sending
+from tests.journeys.conftest import AT, SECRET, Checkout, Sending
+from tests.support.collecting import wait_until
 
 
 def syncs(checkout: Checkout) -> list[tuple[int, ...]]:
