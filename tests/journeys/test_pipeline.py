@@ -311,7 +311,7 @@ def test_the_sensor_asks_for_a_run_when_something_is_new(
 ) -> None:
     home = Home(tmp_path / "home")
     prepare(home)
-    _, schedules, (sensor,) = refreshes(home, AUDIENCES)
+    _, schedules, (sensor,) = refreshes(home, AUDIENCES, "loomline")
     assert {schedule.cron_schedule for schedule in schedules} == {
         "*/5 * * * *",
         "0 * * * *",
@@ -335,7 +335,11 @@ def test_the_sensor_asks_for_a_run_when_something_is_new(
         built.remember(AUDIENCES, None, AS_OF[1], built.newest())
         assert not asked()
         under_way = dg.job(name="continuous")(lambda: None)
-        instance.create_run_for_job(under_way, status=dg.DagsterRunStatus.STARTED)
+        instance.create_run_for_job(
+            under_way,
+            status=dg.DagsterRunStatus.STARTED,
+            tags={".dagster/repository": "__repository__@loomline"},
+        )
         file.write_text('{"type":"track","event":"y","userId":"u"}\n')
         assert not asked()  # one is under way
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 
+from orchestration.cli.app import STOP_S
 from tests.support import PROJECT
 from tests.support.checkouts import Checkout
 
@@ -64,7 +65,7 @@ def staying(
         yield
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
     for address in addresses:  # it took everything it had started with it
         try:
             httpx.get(address, timeout=5)
