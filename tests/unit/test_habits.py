@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def test_a_change_is_checked_on_every_python_that_loomline_runs_on() -> None:
     ]
     assert job["steps"][-1] == {"run": ".ci/run"}
     assert job["timeout-minutes"] == 90
+
+
+def test_a_warning_is_an_error() -> None:
+    with pytest.raises(UserWarning, match="ours"):
+        warnings.warn("ours", stacklevel=1)
 
 
 @pytest.mark.parametrize("kind", ["bug", "idea"])
