@@ -58,6 +58,14 @@ def test_a_warning_is_an_error() -> None:
         warnings.warn("ours", stacklevel=1)
 
 
+def test_make_test_measures_coverage_and_a_single_test_does_not() -> None:
+    tools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
+    assert "--cov" in (PROJECT / "Makefile").read_text()
+    assert "--cov" not in tools["pytest"]["ini_options"]["addopts"]
+    assert tools["coverage"]["run"]["branch"]
+    assert tools["coverage"]["report"]["fail_under"] > 0
+
+
 @pytest.mark.parametrize("kind", ["bug", "idea"])
 def test_an_issue_asks_for_what_is_needed_to_answer_it(kind: str) -> None:
     form = read(f".github/ISSUE_TEMPLATE/{kind}.yml")
