@@ -162,8 +162,8 @@
     The as-of instant: LOOMLINE_NOW, else the run's start. Windows end before it.
 -#}
 {% macro run_instant() -%}
-    {%- set given = run_variable('LOOMLINE_NOW', '') or run_started_at.isoformat() -%}
-    {%- set moment = modules.datetime.datetime.fromisoformat(given | replace('Z', '+00:00')) -%}
+    {%- set as_of = run_variable('LOOMLINE_NOW', '') or run_started_at.isoformat() -%}
+    {%- set moment = modules.datetime.datetime.fromisoformat(as_of | replace('Z', '+00:00')) -%}
     {%- if moment.tzinfo -%}
         {%- set moment = moment.astimezone(modules.pytz.utc) -%}
     {%- endif -%}
