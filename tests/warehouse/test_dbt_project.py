@@ -10,7 +10,7 @@ import yaml
 from dbt.contracts.graph.nodes import ModelNode
 
 from orchestration.pipeline.dbt_runner import Models
-from tests.warehouse.conftest import Warehouse
+from tests.support.warehouses import Warehouse
 
 PROMISED = {
     *("staging.events", "staging.dispositions"),
