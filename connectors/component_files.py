@@ -1,10 +1,10 @@
-"""The `defs.yaml` of Dagster components, read without Dagster.
+"""Reads the `defs.yaml` of Dagster components without Dagster.
 
     type: orchestration.components.Destination
     attributes: {kind: file, …}
 
-`type` is read as text, so that commands which do not need Dagster do not import it.
-A component has the name of its folder, wherever below `orchestration/defs` that is.
+`type` is read as text, so that commands that do not need Dagster do not import it.
+A component has the name of its folder, anywhere below `orchestration/defs`.
 """
 
 import re
@@ -34,7 +34,7 @@ _TYPE = re.compile(r"""^type:\s*["']?([\w.]+)""", re.MULTILINE)
 
 
 def find(folder: Path, type_: str) -> Iterator[Path]:
-    """The `defs.yaml` of every component of a type, and those of no known type."""
+    """Yield the `defs.yaml` of all components of a type, and those of no known type."""
     for file in _files(folder):
         written = _type(file)
         is_unknown = not written or (
@@ -45,7 +45,7 @@ def find(folder: Path, type_: str) -> Iterator[Path]:
 
 
 def read(folder: Path, type_: str) -> tuple[dict[str, ConfigFile], list[str]]:
-    """The files of a type by component name, and what is wrong with their form."""
+    """Return the files of a type by component name, and the faults of their form."""
     found: dict[str, ConfigFile] = {}
     faults: list[str] = []
     for path in find(folder, type_):
@@ -70,7 +70,7 @@ def read(folder: Path, type_: str) -> tuple[dict[str, ConfigFile], list[str]]:
 def attribute_faults(
     file: ConfigFile, model: type[BaseModel], error: ValidationError
 ) -> Iterator[str]:
-    """What pydantic says of `attributes`, with lines; never with the value."""
+    """Yield pydantic's errors about `attributes`, with lines, never with the value."""
     for fault in error.errors(include_input=False, include_url=False):
         keys = ("attributes", *fault["loc"])
         place = file.place(*keys)
@@ -88,7 +88,7 @@ def attribute_faults(
 
 
 def _holder(model: type[BaseModel], keys: Iterable[str | int]) -> type[BaseModel]:
-    """The model that the last key is in, below `model`."""
+    """Return the model below `model` that holds the last key."""
     *above, _ = keys
     for key in above:
         if isinstance(key, str):
@@ -102,7 +102,8 @@ def _holder(model: type[BaseModel], keys: Iterable[str | int]) -> type[BaseModel
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every folder's `defs.yaml`, there or not, if nothing but that can be in it."""
+    """Yield each folder's `defs.yaml`; also a missing one if the folder holds no code
+    and no other folder."""
     for place in sorted(folder.rglob("*/")) if folder.is_dir() else []:
         inside = place.relative_to(folder).parts
         if any(part.startswith((".", "_")) for part in inside):
@@ -118,7 +119,7 @@ def _type(file: Path) -> str | None:
     try:
         written = _TYPE.search(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        return None  # told when it is read as YAML
+        return None  # reported when it is read as YAML
     return written[1] if written else None
 
 
