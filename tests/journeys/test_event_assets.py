@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import AT, Sending
+from tests.support.checkouts import AT, Sending
 
 LOOK = """
 import json

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 
 from orchestration.cli.app import STOP_S
-from tests.journeys.conftest import PROJECT, Checkout
+from tests.support import PROJECT
+from tests.support.checkouts import Checkout
 
 ANSWERS_AT = {
     ".venv/bin/loomline sandbox": ("http://127.0.0.1:8787/",),
