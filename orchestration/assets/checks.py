@@ -64,9 +64,11 @@ def expectation_checks(suites: Mapping[str, Suite]) -> dg.AssetChecksDefinition:
             suite, expectation = by_key[key]
             outcome = outcomes[suite.name, expectation.name]
             is_critical = expectation.severity == "critical"
-            if not outcome.passed:
-                where = run.result.warnings if not is_critical else failed
-                where.append(f"{suite.name}.{expectation.name}: {outcome.message}")
+            message = f"{suite.name}.{expectation.name}: {outcome.message}"
+            if is_critical and not outcome.passed:
+                failed.append(message)
+            else:
+                run.result.note_check([] if outcome.passed else [message])
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,

@@ -70,7 +70,7 @@ def model_assets(project: Project, manifest: dict[str, Any]) -> dg.AssetsDefinit
         if nodes:
             path = run.home.warehouse
             with open_when_free(path, run.say, read_only=True) as warehouse:
-                yield from _events(context, nodes, warehouse)
+                yield from _events(context, run, nodes, warehouse)
         if failed is not None:
             raise failed
 
@@ -103,6 +103,7 @@ def _selection(
 
 def _events(
     context: dg.AssetExecutionContext,
+    run: Run,
     nodes: list[Any],
     warehouse: duckdb.DuckDBPyConnection,
 ) -> Iterator[Event]:
@@ -128,16 +129,12 @@ def _events(
         node = result.node
         is_seed = node.resource_type == "seed"
         if node.unique_id in specs and str(result.status) in GOOD:
+            sql = None if is_seed else node.compiled_code
+            with run.result.timed("lineage"):
+                metadata = columns.metadata(node.schema, node.alias, sql)
             yield dg.MaterializeResult(
                 asset_key=specs[node.unique_id].key,
-                metadata={
-                    "seconds": round(result.execution_time, 3),
-                    **columns.metadata(
-                        node.schema,
-                        node.alias,
-                        None if is_seed else node.compiled_code,
-                    ),
-                },
+                metadata={"seconds": round(result.execution_time, 3), **metadata},
             )
         elif node.unique_id in checks and str(result.status) != "skipped":
             key = checks[node.unique_id]

@@ -23,12 +23,12 @@ from orchestration.diff.members import (
     compare_audiences,
     compare_models,
     compare_syncs,
-    last_run_number,
     syncs_now,
     unconfirmed_batches,
 )
 from orchestration.pipeline.build_state import building, built_from
 from orchestration.pipeline.dbt_runner import Models, ModelsFailed
+from orchestration.pipeline.memberships import last_run_number
 from orchestration.pipeline.run import refuse_the_past
 from orchestration.project import Project
 
@@ -89,9 +89,8 @@ def diff(
         last = last_run_number(home)
         say("Building the working tree on a copy …")
         with _timed(seconds, "models"):
-            rebuilds_all = _build(
-                replace(models, project=Project(project.path, home)), at
-            )
+            on_copy = replace(models, project=Project(project.path, home))
+            rebuilds_all = _build(on_copy, at)
         with _timed(seconds, "compare"):
             changed = compare_models(models, former)
             names = {*project.audiences()}
