@@ -7,7 +7,11 @@ import dagster as dg
 import msgspec
 
 from connectors.errors import ConfigError
-from orchestration.assets.checks import checked_assets, expectation_checks
+from orchestration.assets.checks import (
+    checked_assets,
+    expectation_checks,
+    name_checks,
+)
 from orchestration.assets.dbt_assets import model_assets
 from orchestration.assets.landing import landing_assets
 from orchestration.assets.schedules import refreshes
@@ -51,7 +55,10 @@ def graph(
             *pushes,
             snapshot_asset([SYNC_DELTA, *checked, *after]),
         ],
-        asset_checks=[expectation_checks(suites)] if suites else [],
+        asset_checks=[
+            *([expectation_checks(suites)] if suites else []),
+            *([name_checks(audiences)] if audiences else []),
+        ],
         jobs=jobs,
         schedules=schedules,
         sensors=sensors,

@@ -26,6 +26,7 @@ from orchestration.diff.members import (
     syncs_now,
     unconfirmed_batches,
 )
+from orchestration.pipeline.audience_names import UnknownName, unknown_names
 from orchestration.pipeline.build_state import building, built_from
 from orchestration.pipeline.dbt_runner import Models, ModelsFailed
 from orchestration.pipeline.memberships import last_run_number
@@ -49,6 +50,7 @@ class Diff:
     rebuilds_all: bool  # the identity rules have changed
     waiting_files: int  # in the inbox: the next run lands them, this did not
     unconfirmed: dict[str, int]  # destination → batches that are sent again first
+    unknown_names: tuple[UnknownName, ...] = ()  # in the working tree's audiences
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -107,6 +109,7 @@ def diff(
             rebuilds_all=rebuilds_all,
             waiting_files=sum(1 for _ in waiting_files(project.home)),
             unconfirmed=unconfirmed_batches(home),
+            unknown_names=tuple(unknown_names(on_copy)),
             seconds=seconds,
         )
 

@@ -24,6 +24,7 @@ from connectors.landing.compaction import compact, sweep
 from connectors.landing.manifest import replace_file
 from connectors.landing.prepare import prepare
 from connectors.locks import exclusive
+from orchestration.pipeline.audience_names import UnknownName, unknown_names
 from orchestration.pipeline.build_state import Built, building, built_from
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.delivery import (
@@ -156,6 +157,12 @@ class Run:
                 self.result.note_check([] if str(one.status) == "pass" else [message])
         self._is_current = True
         return nodes
+
+    def unknown_names(self) -> list[UnknownName]:
+        """Events and traits that audiences ask for and nothing has had."""
+        with self.result.timed("checks"):
+            self.models.wait_until_free()
+            return unknown_names(self.models)
 
     def push(self, destination: str, audience: str | None) -> list[Push]:
         """Bring one destination's list of an audience up to date.
