@@ -1,4 +1,4 @@
-"""Landing without end: what is accepted is in the raw streams within a second or so."""
+"""Lands continuously: accepted events reach the raw streams within about a second."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from connectors.landing.compaction import compact, sweep
 __all__ = ["watch"]
 
 PAUSE_S = 0.4
-"""Between two landings; each makes a file a stream, later part of one a minute."""
+"""Pause between two landings; each adds one file per stream, merged every minute."""
 
 COMPACT_EVERY_S = 60.0
 
 GRACE_S = 86_400.0
-"""How long replaced files stay where nothing but landing runs: the warehouse's views
-name them until the next run makes the views anew."""
+"""How long replaced files are kept while only landing runs: the warehouse's views name
+them until the next run recreates the views."""
 
 
 def watch(
@@ -32,40 +32,40 @@ def watch(
     on_landed: Callable[[Imported], None] = lambda landed: None,
     on_problem: Callable[[str], None] = lambda message: None,
 ) -> None:
-    """Land whatever arrives until `stop` is set, and keep the files few.
+    """Land incoming data until `stop` is set, and compact the files.
 
-    Whatever fails (a disk, a file somebody is editing) is reported and tried again;
-    nothing is lost meanwhile.
+    Failures (a full disk, a file being edited) are reported and retried; nothing is
+    lost meanwhile.
     """
     compacting: Future[None] | None = None
     compacted_at = 0.0
-    told: set[str] = set()
+    reported: set[str] = set()
 
-    def tell_once(message: str) -> None:
-        if message not in told:
-            told.add(message)
+    def report_once(message: str) -> None:
+        if message not in reported:
+            reported.add(message)
             on_problem(message)
 
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as pool:
         while True:
             is_last = stop.is_set()
             try:
                 if has_waiting(home):
-                    on_landed(land_inbox(home, project, on_problem=tell_once))
+                    on_landed(land_inbox(home, project, on_problem=report_once))
                 if compacting is not None and compacting.done():
                     compacting.result()
                     compacting = None
-                told.clear()
-            except Exception as error:  # noqa: BLE001 - it stays, whatever fails
+                reported.clear()
+            except Exception as error:  # noqa: BLE001 - keep running
                 compacting = None
-                # Others' messages may quote what somebody sent.
+                # Messages of other libraries may quote payloads.
                 is_safe = isinstance(error, OSError | LoomlineError)
                 what = str(error) if is_safe else type(error).__name__
-                tell_once(f"Landing did not succeed and is tried again: {what}")
+                report_once(f"Landing failed and will be retried: {what}")
             now = time.monotonic()
             if compacting is None and now - compacted_at >= COMPACT_EVERY_S:
                 compacted_at = now
-                compacting = beside.submit(_tidy, home)
+                compacting = pool.submit(_tidy, home)
             if is_last:
                 return
             stop.wait(PAUSE_S)

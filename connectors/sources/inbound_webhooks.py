@@ -1,7 +1,7 @@
-"""Webhooks of other systems become calls, as `connectors/sources/webhooks/` says.
+"""Converts webhooks of other systems to calls, configured in `sources/webhooks/`.
 
-`<source>.yml` tells how the sender signs and what its payloads mean; adding a sender is
-adding that file. `docs/inbound.md` describes it.
+`<source>.yml` describes the sender's signature and how to map its payloads; to add a
+sender, add its file. `docs/inbound.md` describes it.
 """
 
 import os
@@ -45,11 +45,11 @@ __all__ = [
 
 MAX_MADE_BYTES = 20 << 20
 MAX_MEMBERS = 10_000
-"""Most events of one payload: each may hold all of it, which multiplies its size."""
+"""Most events per payload: each may repeat all of it, which multiplies its size."""
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 
-# Key in a file → key of a call; what each may be is in `_fields`.
+# Key in a file → key of a call; `_fields` lists the allowed values.
 _TEXTS = {"event": "event", "name": "name", "group_type": "groupType"}
 _VARYING = {
     "message_id": "messageId",
@@ -64,23 +64,23 @@ _KEYS = {"type": "type", **_TEXTS, **_VARYING, **_OBJECTS}
 
 
 class UnknownWebhook(LookupError):
-    """There is no file for this source."""
+    """No file configures this source."""
 
 
 _Conditions = Sequence[tuple[Expression, Sequence[Any]]]
-"""Each value is one of those beside it."""
+"""Each value must be one of those beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _EventMapping:
-    """Which payloads become which call."""
+    """The payloads to match, and the call they become."""
 
     match: _Conditions
     fields: Mapping[str, Expression]
 
     def call(self, delivery: Delivery) -> dict[str, Any]:
         made = {key: value(delivery) for key, value in self.fields.items()}
-        # Present even if null: with it a call is taken as what it says it is.
+        # Present even if null: it marks the item as a call in Segment's shape.
         return {"messageId": None} | {k: v for k, v in made.items() if v is not UNSET}
 
 
@@ -91,7 +91,7 @@ class _Webhook:
     signature: Signature
     each: Expression | None
     ignore: Sequence[_Conditions]
-    mappings: Sequence[_EventMapping]  # the first that matches makes the event
+    mappings: Sequence[_EventMapping]  # the first match makes the event
 
     def calls(self, delivery: Delivery) -> list[Any]:
         members = UNSET if self.each is None else self.each(delivery)
@@ -103,7 +103,7 @@ class _Webhook:
         made_bytes = 0
         for place, item in enumerate(members):
             for call in self._call(delivery._replace(item=item, place=place)):
-                # What a mapping takes from beside the list is there once a member.
+                # Values from outside the list are repeated for every member.
                 made_bytes += len(msgspec.json.encode(call))
                 if made_bytes > MAX_MADE_BYTES:
                     raise Undecodable("too_large_once_mapped")
@@ -120,42 +120,47 @@ class _Webhook:
 
 
 class InboundWebhooks:
-    """All senders that are configured."""
+    """All configured senders."""
 
-    def __init__(self, webhooks: Mapping[str, _Webhook]) -> None:
+    def __init__(
+        self, webhooks: Mapping[str, _Webhook], off: Mapping[str, str] | None = None
+    ) -> None:
         self._webhooks = webhooks
+        self.off = off or {}
+        """Sources whose optional secret is not set, with its variable."""
 
     @classmethod
     def load(
         cls, project: Path, env: Mapping[str, str] = os.environ
     ) -> "InboundWebhooks":
-        """From the files below the project folder; none is fine.
+        """Read the files below the project folder; there may be none.
 
         Raises:
-            ConfigError: lists every fault of every file with its line, every variable
-                that is missing, and every example that does not hold.
+            ConfigError: lists every fault of every file with its line, every missing
+                environment variable, and every example that does not hold.
         """
         faults: list[str] = []
+        off: dict[str, str] = {}
         folder = project / "connectors" / "sources" / "webhooks"
         webhooks = {
-            name: _webhook(name, section, env, faults)
+            name: _webhook(name, section, env, faults, off)
             for name, section in read_folder(folder, faults)
         }
         if faults:
             raise ConfigError("\n".join(faults))
-        return cls(webhooks)
+        return cls({n: one for n, one in webhooks.items() if n not in off}, off)
 
     def receive(
         self, source: str, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> list[Any]:
-        """The calls of one request; none when the file says to ignore it.
+        """Return the calls of one request; none if the file says to ignore it.
 
-        Header names are in small letters, `now_s` is in seconds since 1970.
+        Header names are in lower case, `now_s` is in seconds since 1970.
 
         Raises:
-            UnknownWebhook: no file for this source.
-            BadSignature: not signed by the sender; nothing of it was looked at.
-            Undecodable: no JSON, or more than MAX_MEMBERS events.
+            UnknownWebhook: no file configures this source.
+            BadSignature: not signed by the sender; the body was not read.
+            Undecodable: not JSON, or more than MAX_MEMBERS events.
         """
         webhook = self._webhooks.get(source)
         if webhook is None:
@@ -166,10 +171,17 @@ class InboundWebhooks:
 
 
 def _webhook(
-    source: str, section: Section, env: Mapping[str, str], faults: list[str]
+    source: str,
+    section: Section,
+    env: Mapping[str, str],
+    faults: list[str],
+    off: dict[str, str],
 ) -> _Webhook:
     before = len(faults)
     signature = _signature(section, env)
+    if signature is None:
+        off[source] = section.content["signature"]["secret_env"]
+        signature = _UNSIGNED  # of what receives nothing: for its examples alone
     each = section.take("each", read_path, None)
     unmatched = section.take("unmatched", choice("event", "ignore"), "event")
     ignore = [_conditions(member) for member in section.members("ignore")]
@@ -195,63 +207,71 @@ def _webhook(
     return webhook
 
 
-def _signature(section: Section, env: Mapping[str, str]) -> Signature:
-    unsigned = Signature("none")
+_UNSIGNED = Signature("none")
+
+
+def _signature(section: Section, env: Mapping[str, str]) -> Signature | None:
+    """How the sender signs; None if its secret is optional and not set."""
     if not section.has("signature"):
         section.fault(
-            "needs the key `signature`; {scheme: none} takes what anybody sends"
+            "needs the key `signature`; {scheme: none} accepts unsigned requests"
         )
-        return unsigned
+        return _UNSIGNED
     own = section.inner("signature")
     scheme: Scheme | None = own.take("scheme", choice(*SCHEMES), None)
     if "scheme" not in own.content:
         own.fault(f"needs the key `scheme`, one of: {', '.join(SCHEMES)}")
     if scheme is None:
-        return unsigned
+        return _UNSIGNED
     if scheme == "none":
         own.end()
-        return unsigned
+        return _UNSIGNED
     variable = own.take("secret_env", _variable, "")
     tolerance_s = own.take("tolerance_s", _seconds, 300.0) if scheme in TIMED else 0
+    is_optional = own.take("optional", _flag, False)
     own.end()
     if "secret_env" not in own.content:
-        own.fault("needs the key `secret_env`, the name of a variable")
+        own.fault("needs the key `secret_env`, the name of an environment variable")
     if not variable:
-        return unsigned
+        return _UNSIGNED
     secrets: tuple[bytes, ...] = ()
     try:
         secrets = read_secrets(scheme, env.get(variable, ""))
+        if not secrets and is_optional:
+            return None
         if not secrets:
-            own.fault(f"the variable {variable} is not set", "secret_env")
+            own.fault(f"the environment variable {variable} is not set", "secret_env")
     except ValueError as error:
-        own.fault(f"the variable {variable}: {error}", "secret_env")
+        own.fault(f"the environment variable {variable}: {error}", "secret_env")
     return Signature(scheme, secrets, tolerance_s)
 
 
 def _fields(section: Section, has_each: bool) -> dict[str, Expression]:
-    """What a mapping says of its call, or the file of all its calls."""
-    found: dict[str, Expression | None] = {"type": section.take("type", _type, None)}
+    """Return the expressions of a mapping, or those the file sets for all of them."""
+    expressions: dict[str, Expression | None] = {
+        "type": section.take("type", _type, None)
+    }
     for key, name in _TEXTS.items():
-        found[name] = section.take(key, read_text, None)
+        expressions[name] = section.take(key, read_text, None)
     for key, name in _VARYING.items():
-        found[name] = section.take(key, read_varying, None)
+        expressions[name] = section.take(key, read_varying, None)
     for key, name in _OBJECTS.items():
         is_object = isinstance(section.content.get(key), dict)
-        found[name] = (
+        expressions[name] = (
             _object(section.inner(key))
             if is_object
             else section.take(key, read_path, None)
         )
-    message_id = found["messageId"]
+    message_id = expressions["messageId"]
     if has_each and message_id and "$item" not in section.content["message_id"]:
-        found["messageId"] = numbered(message_id)
-    return {name: value for name, value in found.items() if value is not None}
+        expressions["messageId"] = numbered(message_id)
+    return {name: value for name, value in expressions.items() if value is not None}
 
 
 def _completed(
     fields: Mapping[str, Expression], received: str
 ) -> dict[str, Expression]:
-    """With what a call needs and the file does not say."""
+    """Add the defaults of the fields a call needs."""
     typed = {"type": constant("track"), **fields}
     if typed["type"](Delivery(None, {}, None)) != "track":
         return typed
@@ -269,9 +289,9 @@ def _object(section: Section) -> Expression:
         )
 
     def made(delivery: Delivery) -> Any:
-        given = {key: value(delivery) for key, value in members.items()}
-        found = {key: value for key, value in given.items() if value is not UNSET}
-        return found if found or not members else UNSET
+        values = {key: value(delivery) for key, value in members.items()}
+        present = {key: value for key, value in values.items() if value is not UNSET}
+        return present if present or not members else UNSET
 
     return made
 
@@ -291,14 +311,14 @@ def _conditions(section: Section) -> _Conditions:
 
 def _hold(conditions: _Conditions, delivery: Delivery) -> bool:
     for path, allowed in conditions:
-        found = path(delivery)
-        if not any(_same(None if found is UNSET else found, one) for one in allowed):
+        value = path(delivery)
+        if not any(_same(None if value is UNSET else value, one) for one in allowed):
             return False
     return True
 
 
 def _same(value: Any, other: Any) -> bool:
-    # In Python True is 1.
+    # In Python True equals 1.
     return value == other and (type(value) is bool) == (type(other) is bool)
 
 
@@ -307,9 +327,11 @@ def _type(value: Any) -> Expression:
 
 
 def _variable(value: Any) -> str:
-    # Upper case only, so that a secret pasted in place of its name is refused.
+    # Upper case only, so that a secret pasted instead of its name is refused.
     if not isinstance(value, str) or not _VARIABLE.fullmatch(value):
-        raise ValueError("must be the name of a variable: A to Z, 0 to 9 and _")
+        raise ValueError(
+            "must be the name of an environment variable: A to Z, 0 to 9 and _"
+        )
     return value
 
 
@@ -319,35 +341,48 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _anything(value: Any) -> Any:
     return value
 
 
 def _try(example: Section, webhook: _Webhook) -> None:
-    """Run an example; what differs from what it says is a fault at its line."""
+    """Run an example; each difference from its `events` is a fault at its line."""
     body = example.take("body", _anything, None)
-    given = example.inner("headers").content if example.has("headers") else {}
-    headers = {str(name).lower(): str(value) for name, value in given.items()}
+    headers_sent = example.inner("headers").content if example.has("headers") else {}
+    headers = {str(name).lower(): str(value) for name, value in headers_sent.items()}
     expected = example.members("events")
     if not (example.has("body") and example.has("events")):
         example.fault("needs the keys `body` and `events`")
     made = webhook.calls(Delivery(body, headers, body))
     if len(made) != len(expected):
-        example.fault(f"lists {len(expected)} events, but {len(made)} are made")
+        example.fault(f"lists {len(expected)} events, but gets {len(made)}")
     for event, call in zip(expected, made, strict=False):
         for key, name in _KEYS.items():
-            said, found = event.take(key, _anything, None), call.get(name)
-            if event.has(key) and said != found:
-                event.fault(f"is not what is made{_where(said, found)}", key)
+            expected_value, actual = event.take(key, _anything, None), call.get(name)
+            if event.has(key) and expected_value != actual:
+                event.fault(
+                    f"differs from the result{_where(expected_value, actual)}", key
+                )
         event.end()
     example.end()
 
 
-def _where(said: Any, made: Any) -> str:
-    """The first member in which two objects differ; names only, no values."""
-    if type(said) is not dict or type(made) is not dict:
+def _where(expected: Any, actual: Any) -> str:
+    """Name the first member in which two objects differ; no values."""
+    if type(expected) is not dict or type(actual) is not dict:
         return ""
-    both = sorted(said.keys() | made.keys())
+    both = sorted(expected.keys() | actual.keys())
     return next(
-        (f": see `{k}`" for k in both if said.get(k, UNSET) != made.get(k, UNSET)), ""
+        (
+            f": see `{k}`"
+            for k in both
+            if expected.get(k, UNSET) != actual.get(k, UNSET)
+        ),
+        "",
     )

@@ -1,40 +1,39 @@
 {#-
-    Names of the audience models, as whoever runs dbt found them in models/audiences.
+    Names of the audience models in models/audiences, passed in with `--vars`.
 
-    dbt wants a model's inputs known before it has read the other files, so the names
-    come in by `--vars`; `loomline`, Dagster, SQLMesh and the project's `dbt` hand them
-    over.
+    dbt resolves a model's inputs before it has read the other files, so it cannot list
+    them itself; `loomline`, Dagster, SQLMesh and the project's `dbt` command pass them.
 -#}
 {% macro audience_models() -%}
-    {%- set given = var('audiences', []) -%}
+    {%- set audiences = var('audiences', []) -%}
     {%- if execute -%}
         {%- for node in graph.nodes.values()
             if node.resource_type == 'model' and node.name.startswith('aud_') -%}
-            {%- if node.name not in given -%}
+            {%- if node.name not in audiences -%}
                 {{ exceptions.raise_compiler_error(
-                    "The audience " ~ node.name ~ " was not handed over. Run dbt by "
-                    ~ "the command in the project's .venv/bin."
+                    "The audience " ~ node.name ~ " was not passed to dbt. Run dbt "
+                    ~ "with the command in the project's .venv/bin."
                 ) }}
             {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
-    {{ return(given) }}
+    {{ return(audiences) }}
 {%- endmacro %}
 
 {#-
-    The audiences that this command evaluates: all, or those in LOOMLINE_ONLY, and only
-    those that it builds. The table of another one may hold ids from before a merge: its
-    members would seem to leave, and to enter under their new ids.
+    The audiences this command evaluates: all, or those in LOOMLINE_ONLY, and only those
+    it builds. Another audience's table may have ids from before a merge: its members
+    would seem to leave, and to enter under their new ids.
 
-    A test that is run without any audience is about all of them.
+    A test that is run without any audience covers all of them.
 -#}
 {% macro due_audiences(audiences) -%}
-    {%- set only = env_var('LOOMLINE_ONLY', '') -%}
+    {%- set only = run_variable('LOOMLINE_ONLY', '') -%}
     {%- set due = [] -%}
     {%- set built = [] -%}
     {%- for audience in audiences if not only or audience in only.split(',') -%}
         {%- do due.append(audience) -%}
-        {#- SQLMesh's loader runs this too, and selects nothing. -#}
+        {#- SQLMesh's loader also runs this, without a selection. -#}
         {%- if 'model.loomline.' ~ audience in (selected_resources | default([])) -%}
             {%- do built.append(audience) -%}
         {%- endif -%}
@@ -45,11 +44,11 @@
 {%- endmacro %}
 
 {#-
-    Who is sent where: [{audience, destination, identifiers, consent,
-    resend_after_days}], from each audience's `sync_to` and the destinations' files.
+    The syncs: [{audience, destination, identifiers, consent, resend_after_days}], from
+    each audience's `sync_to` and the destinations' files.
 -#}
 {% macro syncs() -%}
-    {%- set found = [] -%}
+    {%- set result = [] -%}
     {%- if execute -%}
         {%- set destinations = var('destinations', {}) -%}
         {%- for node in graph.nodes.values()
@@ -63,9 +62,9 @@
                 {%- endif -%}
                 {%- set sync = {'audience': node.name, 'destination': name} -%}
                 {%- do sync.update(destinations[name]) -%}
-                {%- do found.append(sync) -%}
+                {%- do result.append(sync) -%}
             {%- endfor -%}
         {%- endfor -%}
     {%- endif -%}
-    {{ return(found) }}
+    {{ return(result) }}
 {%- endmacro %}

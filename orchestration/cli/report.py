@@ -12,8 +12,7 @@ from connectors.home import Home
 from connectors.ingest.importing import Imported
 from orchestration.cli.output import since_start
 
-# Seconds to import: only what the command at hand needs.
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Dagster takes seconds to import, which an import of files spares
     from orchestration.demo.run import DemoResult
     from orchestration.pipeline.run import RunResult
 
@@ -140,6 +139,14 @@ def print_demo(done: "DemoResult") -> None:
 
     print_imported(done.imported)
 
+    table = _table("Ways in", "", "disposition", "items", "expected")
+    for way, expected in done.expected.items():
+        for disposition, count in expected.items():
+            decided = done.decided.get(way, {}).get(disposition, 0)
+            table.add_row(way, disposition, f"{decided:,}", f"{count:,}")
+    table.caption = "refused items: loomline quarantine list"
+    console.print(table)
+
     table = _table("Who is who", "", "wrong fusions", "people fused", "missed")
     for name, found in (("Loomline", done.identity), ("last login wins", done.naive)):
         counts = (found.wrong_fusions, found.fused_people, found.missed)
@@ -156,7 +163,7 @@ def print_demo(done: "DemoResult") -> None:
     for name, members in done.audiences.items():
         entered, left = done.changes.get(name, (0, 0))
         table.add_row(name, f"{members:,}", f"+{entered:,}", f"-{left:,}")
-    table.caption = f"entered and left at {done.as_of:%Y-%m-%d %H:%M} UTC"
+    table.caption = f"at {done.as_of:%Y-%m-%d %H:%M} UTC; changes of the last run"
     console.print(table)
     _print_pushed(done.runs)
     _print_seconds(done.seconds, since_start())
@@ -178,7 +185,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _print_pushed(runs: list["RunResult"]) -> None:
+def _print_pushed(runs: "list[RunResult]") -> None:
     """A row for each list that changed; what happened nowhere has no column."""
     told = [
         [(push, {name: getattr(push, name) for name in COUNTS}) for push in run.pushes]
@@ -212,7 +219,7 @@ def _table(title: str, *columns: str) -> Table:
         box=box.HEAVY_HEAD if console.is_terminal else None,
     )
     for number, column in enumerate(columns):
-        is_text = number == 0 or column == "audience"
+        is_text = number == 0 or column in ("audience", "disposition")
         table.add_column(
             column, justify="left" if is_text else "right", overflow="fold"
         )

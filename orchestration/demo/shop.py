@@ -5,40 +5,30 @@ from datetime import datetime
 from functools import partial
 from random import Random
 
-from orchestration.demo.truth import Identifier, Person
-from orchestration.demo.wire_formats import (
+from orchestration.demo.actions import Actions
+from orchestration.demo.inbound import form, stripe_event
+from orchestration.demo.people import Channel, Company, Human
+from orchestration.demo.truth import Identifier
+from orchestration.demo.vocabulary import (
     APP,
-    CART,
     DAY,
-    EVENTS,
-    FEATURES,
-    FIRST,
-    GOODS,
     HOUR,
-    LAST,
     MAILBOXES,
     MINUTE,
     MOVING,
     PAGE_BODIES,
     PAGE_CALLS,
-    PATHS,
-    PHONES,
     PLACEHOLDERS,
-    PRICING,
+    REQUESTING_BLOCKS,
     SECOND,
     SHOP,
     TOPICS,
-    Channel,
-    Company,
-    Device,
-    Human,
-    Wire,
 )
 
 __all__ = ["Shop"]
 
 
-class Shop(Wire):
+class Shop(Actions):
     """Scripts: who comes, what they do, and when, told block by block.
 
     Times are days relative to the first instant. The scripts named after an audience
@@ -49,14 +39,16 @@ class Shop(Wire):
     def __init__(self, as_of: tuple[datetime, datetime], seed: int) -> None:
         super().__init__(as_of)
         self.seed = seed
-        self.people: list[Person] = []
-        self.shared_devices: list[str] = []
-        self.hub_emails: list[str] = []
-        self.block = self.serial = self.phones = 0
 
     def units(self) -> Iterator[Callable[[], None]]:
         """Endless scripts to call, each one a person or people who belong together."""
         while True:
+            self.begin(Random(f"{self.seed}/{self.block}/inbound"))
+            self.serial = 200  # no other script of a block gets so far
+            for number in range(4):
+                yield partial(self.subscriber, number)
+            for number in range(3):
+                yield partial(self.reader, number)
             self.begin(Random(f"{self.seed}/{self.block}"))
             self.serial = 0
             cut, day = self.cut, self.end - self.cut
@@ -101,177 +93,90 @@ class Shop(Wire):
         for _ in range(46):
             yield partial(self.browser, 1 + self.bits(3))
 
-    # moments, epoch ms
+    def subscriber(self, number: int) -> None:
+        """Somebody whose plan is renewed and paid for by servers, month after month.
 
-    def at(self, low: float, high: float) -> int:
-        """Some moment between two numbers of days relative to the first instant."""
-        return self.cut + int((low + self.chance() * (high - low)) * DAY)
-
-    def second_day(self) -> int:
-        return self.cut + int((0.05 + self.chance() * 0.88) * (self.end - self.cut))
-
-    def edge(self, days: int) -> int:
-        """A moment inside a window of `days` at the first instant, not the second."""
-        return self.second_day() - days * DAY
-
-    # people
-
-    def device(self, channel: Channel | None = None, *, consent: bool) -> Device:
-        if channel is None:
-            chance = self.chance()
-            channel = "segment" if chance < 0.5 else "rudder"
-            if chance > 0.84:
-                channel = "native" if chance > 0.94 else "posthog"
-        return Device(self.random, channel, consent=consent)
-
-    def human(
-        self,
-        channel: Channel | None = None,
-        *,
-        accounts: int = 1,
-        devices: int | None = None,
-        company: Company | None = None,
-    ) -> Human:
-        self.serial += 1
-        bits = self.bits(64)
-        first, last = FIRST[bits % len(FIRST)], LAST[(bits >> 8) % len(LAST)]
-        domain = ("mail", "inbox", "post")[(bits >> 16) % 3] + ".example"
-        if company is not None:
-            domain = company.domain
-        number = self.block * 256 + self.serial
-        phone = ""
-        if (bits >> 20) % 3 == 0 and self.phones < len(PHONES) * 10_000:
-            line, prefix = divmod(self.phones, len(PHONES))
-            phone = f"{PHONES[prefix]}{line * 7919 % 10_000:04d}"
-            self.phones += 1
-        human = Human(
-            f"{first.title()} {last.title()}",
-            [f"usr_{number:06x}{n}{self.bits(24):06x}" for n in range(accounts)],
-            f"{first}.{last}.{number:x}@{domain}",
-            phone,
-        )
-        if channel is None and self.serial % 6 == 0:
-            channel = "posthog"  # comes only through this one
-        if devices is None:
-            devices = (1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4)[(bits >> 24) % 12]
-        consent = (bits >> 40) % 5 < 2 or channel == "segment"
-        human.devices = [self.device(channel, consent=consent) for _ in range(devices)]
-        return human
-
-    def close(self, human: Human) -> None:
-        """Enter the person into the truth, and devices nobody was seen on as others."""
-        own = [device for device in human.devices if device.linked]
-        known = [*human.known, *(("anonymous_id", device.anon) for device in own)]
-        if human.known:
-            self.add_person(known, is_anonymous=False)
-        for device in human.devices:
-            if device.seen and not device.linked:
-                self.add_person([("anonymous_id", device.anon)], is_anonymous=True)
-
-    def add_person(self, known: list[Identifier], *, is_anonymous: bool) -> None:
-        name = f"person-{len(self.people) + 1}"
-        self.people.append(Person(name, is_anonymous, tuple(known)))
-
-    # what people do; every method returns or takes epoch ms
-
-    def browse(self, device: Device, at: int, count: int, uid: str = "") -> int:
-        """Look at `count` pages and products; returns when that ends."""
-        for position in range(count):
-            bits = self.bits(32)
-            at += 8_000 + bits % 150_000
-            if bits >> 20 & 3:
-                self.page(device, at, uid, (bits >> 24) % len(PATHS))
-                continue
-            _, good, price = GOODS[(bits >> 24) % len(GOODS)]
-            # After some release the price is sent as text: types drift in real life.
-            price = price if at < self.drift_at else f'"{price}"'
-            body = f'{good},"price":{price},"position":{position}'
-            self.track(device, at, uid, "product_viewed", body, SHOP)
-        return at
-
-    def say(self, human: Human, at: int, event: str, body: str, page: int) -> None:
-        """Track as the person's first device, money matters often from a server."""
-        server = event in ("order_completed", "plan_changed", "trial_started")
-        if server and self.chance() < 0.35:
-            text = event if self.chance() < 0.5 else EVENTS[event]
-            self.backend(human.uid, at, text, body)
-        else:
-            self.track(human.devices[0], at, human.uid, event, body, page)
-
-    def view_pricing(self, device: Device, at: int, uid: str) -> None:
-        body = '"currency":"EUR","billing":"yearly","plans_shown":3'
-        self.track(device, at, uid, "viewed_pricing", body, PRICING)
-
-    def order(self, human: Human, at: int, low: int, high: int) -> None:
-        """Buy for a total between `low` and `high` euros."""
-        total = low + self.chance() * (high - low)
-        bits = self.bits(40)
-        one, two = GOODS[bits % len(GOODS)], GOODS[(bits >> 8) % len(GOODS)]
-        body = (
-            f'"order_id":"ord_{bits:010x}","total":{total:.2f},"currency":"EUR",'
-            f'"products":[{{"product_id":"{one[0]}","quantity":1,"price":{one[2]}}},'
-            f'{{"product_id":"{two[0]}","quantity":2,"price":{two[2]}}}]'
-        )
-        self.say(human, at, "order_completed", body, CART)
-
-    def cart(self, human: Human, at: int) -> None:
-        bits = self.bits(32)
-        good = GOODS[bits % len(GOODS)]
-        body = (
-            f'"cart_id":"cart_{bits:08x}","items":{1 + bits % 4},"value":{good[2]},'
-            f'"currency":"EUR","product_id":"{good[0]}"'
-        )
-        self.say(human, at, "cart_updated", body, CART)
-
-    def feature(self, human: Human, at: int) -> None:
-        bits = self.bits(16)
-        name = FEATURES[bits % len(FEATURES)]
-        body = f'"feature":"{name}","duration_s":{bits >> 6}'
-        self.say(human, at, "feature_used", body, APP)
-
-    def start_trial(self, human: Human, at: int) -> None:
-        body = '"plan_type":"growth","trial_days":14,"card_on_file":false'
-        self.say(human, at, "trial_started", body, APP)
-
-    def onboard(self, human: Human, at: int) -> None:
-        body = '"steps":5,"skipped":1,"duration_s":412'
-        self.say(human, at, "completed_onboarding", body, APP)
-
-    def change_plan(self, human: Human, at: int, plan: str) -> None:
-        body = f'"plan_type":"{plan}","previous_plan":"{human.plan}","seats":3'
-        human.plan = plan
-        self.identify(human, human.devices[0], at)
-        self.say(human, at + 2 * SECOND, "plan_changed", body, APP)
-
-    def deny(self, human: Human, at: int, *categories: str) -> None:
-        """Take back the consent to some categories, on devices that state one."""
-        for device in human.devices:
-            for category in categories:
-                device.context = device.context.replace(
-                    f'"{category}":true', f'"{category}":false'
-                )
-        self.identify(human, human.devices[0], at)
-
-    def join(
-        self, human: Human, at: int, until: int, *, mailbox: str = "", pages: int = 3
-    ) -> None:
-        """Browse, sign up at about `at`, later (before `until`) use other devices.
-
-        One in six further devices is never signed in on.
+        One in four is renewed by a release that sends the amount as text.
         """
-        device, uid = human.devices[0], human.uid
-        at = self.browse(device, at, pages)
-        self.identify(human, device, at + 5 * SECOND, mailbox=mailbox)
-        body = f'"method":"email","plan":"{human.plan}"'
-        self.track(device, at + 6 * SECOND, uid, "signed_up", body, APP)
-        for device in human.devices[1:]:
-            later = at + int(self.chance() * max(until - at - HOUR, 0))
-            later = self.browse(device, later, 2)
-            if self.chance() > 1 / 6:
-                self.identify(human, device, later + SECOND, mailbox=mailbox)
-                self.browse(device, later + MINUTE, 1, uid)
+        human = self.human(devices=1)
+        start = self.at(-58, -50)
+        self.join(human, start, start)
+        self.change_plan(human, start + HOUR, ("growth", "scale")[number % 2])
+        self.feature(human, self.at(-10, -1))
+        amount = ("49.00", "199.00")[number % 2]
+        self.renew(human, self.at(-46, -44), amount)
+        self.renew(human, self.at(-16, -14), f'"{amount}"' if number == 0 else amount)
+        at = self.second_day()
+        self.renew(human, at, amount)
+        if self.block < REQUESTING_BLOCKS:
+            self.pay(human, at + MINUTE, number)
+        self.close(human)
 
-    # scripts
+    def pay(self, human: Human, at: int, number: int) -> None:
+        """Report a payment as Stripe does: made, failed, in test mode, or forged."""
+        customer = f"cus_{human.uid[4:]}"
+        external = ("external_id", f"stripe:{customer}")
+        email = ("email", human.email)
+        first = (self.block * 4 + number) * 4
+        invoice = {
+            "object": "invoice",
+            "id": f"in_{first:012x}",
+            "customer": customer,
+            "customer_email": human.email,
+            "amount_due": (4900, 19900)[number % 2],
+            "currency": "eur",
+            "lines": {"data": [{"description": f"{human.plan.title()} plan"}]},
+        }
+        if number == 0:
+            holds = {
+                "object": "customer",
+                "id": customer,
+                "email": human.email,
+                "name": human.name,
+                "metadata": {"user_id": human.uid},
+            }
+            says: tuple[Identifier, ...] = (("user_id", human.uid), email, external)
+            told = stripe_event(first, "customer.updated", at, holds, says)
+            paid = stripe_event(first + 1, "invoice.paid", at, invoice, says[1:])
+            self.requests += [told, paid, paid]  # Stripe delivers at least once
+            human.known[external] = None
+        elif number == 1:
+            kind, says = "invoice.payment_failed", (email, external)
+            self.requests.append(stripe_event(first, kind, at, invoice, says))
+            human.known[external] = None
+        else:
+            became = "dropped" if number == 2 else None
+            self.requests.append(
+                stripe_event(
+                    *(first, "invoice.paid", at, invoice, ()),
+                    expected=became,
+                    is_live=number != 2,
+                )
+            )
+
+    def reader(self, number: int) -> None:
+        """Somebody who looks around and leaves an address for the newsletter."""
+        human = self.human(("segment", "rudder")[number % 2], devices=1)
+        device = human.devices[0]
+        self.browse(device, self.second_day(), 3)
+        if self.block < REQUESTING_BLOCKS:
+            email = ("email", human.email)
+            fields = {
+                "email": human.email,
+                "topic": ("audiences", "identity", "privacy")[number],
+                "offers": "on",
+                "anonymous_id": device.anon,
+                "form_id": f"form_{self.block:06x}{number}",
+                "website_url": "",
+            }
+            sent = form(fields, (email, ("anonymous_id", device.anon)))
+            self.requests += [sent, sent] if number == 1 else [sent]
+            human.known[email] = None
+            device.linked = True
+            if number == 2:  # a robot fills in every field
+                trapped = {"website_url": "https://spam.example/", "form_id": ""}
+                self.requests.append(form({**fields, **trapped}, (), "rejected"))
+        self.close(human)
 
     def browser(self, count: int) -> None:
         """Somebody who never signs up."""

@@ -1,7 +1,7 @@
-"""What may be told of a result of Great Expectations.
+"""Redacts results of Great Expectations.
 
-Results hold values out of tables, and so do the messages of some errors. Told are
-counts, numbers, instants, and names of columns and types; all else by how much it is.
+Results contain values from tables, and so do some error messages. Counts, numbers,
+instants, and names of columns and types are kept; other values are only counted.
 """
 
 import json
@@ -16,7 +16,7 @@ from great_expectations.expectations.expectation import Expectation as Check
 
 from orchestration.expectations.suites import CUSTOM_SQL, Expectation, Outcome, Suite
 
-__all__ = ["outcome", "plain_number", "reason", "tellable"]
+__all__ = ["outcome", "plain_number", "reason", "redacted"]
 
 _COUNTS = (
     *("element_count", "missing_count", "missing_percent", "unexpected_count"),
@@ -24,13 +24,13 @@ _COUNTS = (
     "unexpected_percent_total",
 )
 
-# What these observe is more than one number, but names and numbers all the same.
+# These observe more than one number, but only names and numbers.
 _NAMES_OR_NUMBERS = re.compile(
     r"expect_(table_columns_.*|column_type_.*|column_values_to_be_(of_type|in_type_list)"
     r"|column_quantile_values_.*|table_row_count_to_equal_other_table)"
 )
 
-# What an error may say: these speak of the query, never of values.
+# Errors that describe the query, never values.
 _SAFE_ERROR = re.compile(
     r"(?:Binder|Catalog|Parser|IO|Connection) Error: [^\n]+"
     r"|No provider found for [\w.]+"
@@ -40,21 +40,21 @@ _SAFE_ERROR = re.compile(
 )
 
 
-def tellable(
-    check: Check, found: ExpectationValidationResult | str
+def redacted(
+    check: Check, result: ExpectationValidationResult | str
 ) -> ExpectationValidationResult:
-    """The result made new of what may be told; text is why there is none."""
+    """Return the redacted result; text is the reason why there is none."""
     observed: dict[str, Any] = {}
-    why = found if isinstance(found, str) else _raised(found)
-    if isinstance(found, ExpectationValidationResult):
-        observed = {key: _plain(found.result.get(key)) for key in _COUNTS}
-        value = found.result.get("observed_value")
+    why = result if isinstance(result, str) else _raised(result)
+    if isinstance(result, ExpectationValidationResult):
+        observed = {key: _plain(result.result.get(key)) for key in _COUNTS}
+        value = result.result.get("observed_value")
         if _NAMES_OR_NUMBERS.fullmatch(check.expectation_type):
             observed["observed_value"] = json.loads(json.dumps(value, default=str))
         else:
             observed["observed_value"] = _plain(value)
     return ExpectationValidationResult(
-        success=why is None and not isinstance(found, str) and bool(found.success),
+        success=why is None and not isinstance(result, str) and bool(result.success),
         expectation_config=check.configuration,
         result={key: value for key, value in observed.items() if value is not None},
         exception_info={
@@ -69,15 +69,15 @@ def outcome(
     suite: Suite,
     written: Expectation,
     sentence: str,
-    told: ExpectationValidationResult,
+    result: ExpectationValidationResult,
     names: Sequence[str] = (),
 ) -> Outcome:
-    """The outcome of a tellable result; `sentence` says what is expected.
+    """Return the outcome of a redacted result; `sentence` states the expectation.
 
-    `names` are values that may be told of the rows which should not be there.
+    `names` are values that may be shown of the rows that should not exist.
     """
-    why = told.exception_info["exception_message"]
-    observed = "not evaluated" if why else _observed(written.type, told)
+    why = result.exception_info["exception_message"]
+    observed = "not evaluated" if why else _observed(written.type, result)
     if why:
         ending = f"not evaluated: {why}"
     else:
@@ -88,13 +88,13 @@ def outcome(
             ending += f": {observed}"
     numbers = {
         key: value
-        for key, value in told.result.items()
+        for key, value in result.result.items()
         if isinstance(value, int | float | str)
     }
     return Outcome(
         suite=suite.name,
         name=written.name,
-        passed=bool(told.success),
+        passed=bool(result.success),
         severity=written.severity,
         observed=observed,
         message=f"{sentence}; {ending}.",
@@ -102,10 +102,10 @@ def outcome(
     )
 
 
-def _raised(found: ExpectationValidationResult) -> str | None:
-    """Why it could not be evaluated; None when it was."""
-    info = found.exception_info
-    # One for the expectation, or one for each number it needs.
+def _raised(result: ExpectationValidationResult) -> str | None:
+    """Return why it could not be evaluated, or None if it was."""
+    info = result.exception_info
+    # One for the expectation, or one per metric it needs.
     each = [info] if "raised_exception" in info else list(info.values())
     for one in each:
         if one["raised_exception"]:
@@ -115,16 +115,16 @@ def _raised(found: ExpectationValidationResult) -> str | None:
 
 
 def reason(text: str) -> str:
-    """An error's own words when they can hold no value, else its kind."""
-    if said := _SAFE_ERROR.search(text):
-        return said[0].strip().rstrip(".")
+    """Return an error's message if it cannot contain values, else its type."""
+    if match := _SAFE_ERROR.search(text):
+        return match[0].strip().rstrip(".")
     kinds = re.findall(r"\b([A-Z]\w*(?:Error|Exception))\b", text)
     kind = kinds[-1] if kinds else "an error"
     return f"{kind}, whose text is not shown because it may quote values"
 
 
 def plain_number(value: Any) -> Any:
-    """A number as one would write it, so `1000` of `1000.0`; all else as it is."""
+    """Format a number as people write it, `1000` for `1000.0`; keep other values."""
     if isinstance(value, float | Decimal):
         number = float(f"{value:.12g}")
         return int(number) if number.is_integer() else number
@@ -132,7 +132,7 @@ def plain_number(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and instants; of anything else only how much it is."""
+    """Return numbers and instants; of other values only their count."""
     match value:
         case None | int() | float() | Decimal():
             return plain_number(value)
@@ -143,25 +143,25 @@ def _plain(value: Any) -> Any:
         case list() | tuple() | set() | dict():
             return f"{len(value)} values, not shown"
         case _ if hasattr(value, "item"):
-            return _plain(value.item())  # of numpy
+            return _plain(value.item())  # numpy scalars
         case _:
             return "a value that is not shown"
 
 
-def _observed(type_: str, told: ExpectationValidationResult) -> str:
-    found: Mapping[str, Any] = told.result
-    value = found.get("observed_value")
+def _observed(type_: str, result: ExpectationValidationResult) -> str:
+    values: Mapping[str, Any] = result.result
+    value = values.get("observed_value")
     if type_ == "expect_column_to_exist":
-        return "the column" if told.success else "no such column"
+        return "the column" if result.success else "no such column"
     if type_ == CUSTOM_SQL:
         return f"{value} row{'' if value == 1 else 's'}"
     if value is not None:
         return value if isinstance(value, str) else json.dumps(value)
     counts = [
-        f"{found[f'{what}_count']} {what}"
+        f"{values[f'{what}_count']} {what}"
         for what in ("unexpected", "missing")
-        if f"{what}_count" in found
+        if f"{what}_count" in values
     ]
-    if "element_count" in found:
-        return f"{counts[0]} of {found['element_count']}"
+    if "element_count" in values:
+        return f"{counts[0]} of {values['element_count']}"
     return ", ".join(counts) or "no value"

@@ -1,4 +1,4 @@
-"""Great Expectations at work; importing this takes seconds."""
+"""Runs Great Expectations; importing this module takes seconds."""
 
 import html
 import logging
@@ -25,7 +25,7 @@ from connectors.errors import ConfigError
 from connectors.home import Home
 from orchestration.expectations.data_docs import Validated, project, publish
 from orchestration.expectations.duckdb_dialect import URL
-from orchestration.expectations.redaction import outcome, plain_number, reason, tellable
+from orchestration.expectations.redaction import outcome, plain_number, reason, redacted
 from orchestration.expectations.suites import (
     CUSTOM_SQL,
     OURS,
@@ -36,7 +36,7 @@ from orchestration.expectations.suites import (
 
 __all__ = ["run"]
 
-# Its warnings are for whoever develops it: that it does not know DuckDB, for one.
+# Its warnings are for its developers, such as that it does not know DuckDB.
 logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 MAX_SHOWN = 10
@@ -46,7 +46,7 @@ _PAGEABLE = {"observed_value", "unexpected_percent"}
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An expectation that Great Expectations understands, and says in a sentence."""
+    """An expectation that Great Expectations supports, and its sentence."""
 
     written: Expectation
     check: Check
@@ -62,18 +62,20 @@ def run(home: Home, suites: Sequence[Suite], *, at: datetime) -> list[Outcome]:
     with warnings.catch_warnings(), _opened(home) as warehouse:
         warnings.simplefilter("ignore", DeprecationWarning)
         for suite, known in zip(suites, understood, strict=True):
-            found = _found(context, warehouse, suite, known)
+            evaluated = _found(context, warehouse, suite, known)
             results = []
             for one in known:
-                told = tellable(one.check, found[one.written.name])
+                result = redacted(one.check, evaluated[one.written.name])
                 names = (
-                    _shown(warehouse, suite, one.written) if not told.success else ()
+                    _shown(warehouse, suite, one.written) if not result.success else ()
                 )
-                outcomes.append(outcome(suite, one.written, one.sentence, told, names))
-                if told.result and not _PAGEABLE & told.result.keys():
+                outcomes.append(
+                    outcome(suite, one.written, one.sentence, result, names)
+                )
+                if result.result and not _PAGEABLE & result.result.keys():
                     # A count without a percentage makes no page.
-                    told.result = {"observed_value": outcomes[-1].observed}
-                results.append(told)
+                    result.result = {"observed_value": outcomes[-1].observed}
+                results.append(result)
             checks = ExpectationSuite(suite.name, [one.check for one in known])
             validated.append(Validated(checks, suite.table, results))
     if validated:
@@ -98,13 +100,13 @@ def _understand_all(suites: Sequence[Suite]) -> list[list[_Known]]:
 
 
 def _understand(written: Expectation) -> _Known | list[tuple[int, str]]:
-    """The expectation, or its faults and their lines."""
+    """Return the expectation, or its faults with their lines."""
     line = written.lines.get("type", written.line)
     try:
         kind = get_expectation_impl(written.type)
     except ExpectationNotFoundError:
         page = "https://greatexpectations.io/expectations"
-        return [(line, f"`{written.type}` is none of the types listed at {page}.")]
+        return [(line, f"`{written.type}` is not one of the types listed at {page}.")]
     try:
         check = kind(**written.kwargs)
     except ValidationError as error:
@@ -117,7 +119,7 @@ def _understand(written: Expectation) -> _Known | list[tuple[int, str]]:
     check.rendered_content = None
     check.meta = {"name": written.name}
     check.severity = FailureSeverity(written.severity)
-    check.description = html.escape(about)  # the pages take it as it is
+    check.description = html.escape(about)  # the pages do not escape it
     if sentence is None or written.type == CUSTOM_SQL:
         sentence = description
     return _Known(written, check, sentence)
@@ -142,46 +144,46 @@ def _wrong_kwargs(
 
 
 def _sentence(check: Check) -> str | None:
-    """What is expected, in Great Expectations' words; None where it has none."""
+    """Return the expectation in Great Expectations' words, or None if it has none."""
     check.render()
     for content in check.rendered_content or []:
         values = {
             name: plain_number(parameter.get("value"))
             for name, parameter in (content.value.params or {}).items()
         }
-        said = Template(content.value.template or "").safe_substitute(values)
-        if said and not said.startswith(check.expectation_type):
-            return " ".join(said.split()).rstrip(".")
+        sentence = Template(content.value.template or "").safe_substitute(values)
+        if sentence and not sentence.startswith(check.expectation_type):
+            return " ".join(sentence.split()).rstrip(".")
     return None
 
 
 def _shown(
     warehouse: duckdb.DuckDBPyConnection | str, suite: Suite, written: Expectation
 ) -> list[str]:
-    """The first values of the column that may be told, in order."""
+    """Return the column's first values that may be shown, sorted."""
     if written.show is None or isinstance(warehouse, str):
         return []
     query = written.kwargs["unexpected_rows_query"].format(batch=suite.table)
     try:
-        found = warehouse.execute(
+        rows = warehouse.execute(
             f'select distinct cast("{written.show}" as varchar) as shown '
             f"from ({query}) where shown is not null order by shown limit {MAX_SHOWN}"
         ).fetchall()
     except duckdb.Error as error:
         return [reason(str(error))]
-    return [name for (name,) in found]
+    return [name for (name,) in rows]
 
 
 @contextmanager
 def _opened(home: Home) -> Iterator[duckdb.DuckDBPyConnection | str]:
-    """The warehouse to read, or why it cannot be; closed with all that reads of it."""
+    """Yield the open warehouse, or why it cannot be opened; close it afterwards."""
     try:
         connection = duckdb.connect(str(home.warehouse), read_only=True)
     except duckdb.Error as error:
         yield f"the warehouse cannot be opened ({reason(str(error))})"
         return
     with connection:
-        connection.execute("set global TimeZone = 'UTC'")  # as dbt has it
+        connection.execute("set global TimeZone = 'UTC'")  # as in dbt
         yield connection
 
 
@@ -191,26 +193,26 @@ def _found(
     suite: Suite,
     known: Sequence[_Known],
 ) -> dict[str, ExpectationValidationResult | str]:
-    """What was found, or why nothing was, of each by its name."""
+    """Return each expectation's result by name, or why there is none."""
     if isinstance(warehouse, str):
         return {one.written.name: warehouse for one in known}
-    found: dict[str, ExpectationValidationResult | str] = {
+    results: dict[str, ExpectationValidationResult | str] = {
         one.written.name: "Great Expectations gave no result" for one in known
     }
     missing = _missing(warehouse, suite)
-    found.update(missing)
+    results.update(missing)
     rest = [one for one in known if one.written.name not in missing]
     if rest:
         try:
-            found.update(_evaluated(context, warehouse, suite, rest))
-        except Exception as error:  # noqa: BLE001 (told as the outcome of each)
+            results.update(_evaluated(context, warehouse, suite, rest))
+        except Exception as error:  # noqa: BLE001 (becomes the outcome of each)
             why = reason(f"{type(error).__name__}: {error}")
-            found.update({one.written.name: why for one in rest})
-    return found
+            results.update({one.written.name: why for one in rest})
+    return results
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, suite: Suite) -> dict[str, str]:
-    """Why an expectation cannot be evaluated, by name: its table or column lacks."""
+    """Return by name the expectations whose table or column is missing."""
     columns = {
         str(name).lower()
         for (name,) in connection.execute(
@@ -245,7 +247,7 @@ def _evaluated(
     suite: Suite,
     known: Sequence[_Known],
 ) -> dict[str, ExpectationValidationResult]:
-    """What Great Expectations found, by name."""
+    """Return Great Expectations' results by name."""
     schema, _, table = suite.table.partition(".")
     source = context.data_sources.add_sql(  # type: ignore[call-arg] # kwargs
         suite.name,
@@ -258,8 +260,8 @@ def _evaluated(
         ExpectationSuite(suite.name, [one.check for one in known]),
         result_format={"result_format": "BASIC", "partial_unexpected_count": 0},
     )
-    found = {}
+    results = {}
     for result in validated.results:
         if result.expectation_config is not None:
-            found[str(result.expectation_config.meta["name"])] = result
-    return found
+            results[str(result.expectation_config.meta["name"])] = result
+    return results

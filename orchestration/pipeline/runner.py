@@ -16,7 +16,7 @@ from orchestration.assets.graph import graph
 from orchestration.assets.schedules import unselected
 from orchestration.assets.sync_assets import push_keys
 from orchestration.pipeline.build_state import Built
-from orchestration.pipeline.dagster_instance import STARTED_BY, records
+from orchestration.pipeline.dagster_instance import own_tags, records
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.run import Run, RunResult, running
 from orchestration.project import Project, instant
@@ -81,7 +81,8 @@ class Pipeline:
         due = {*audiences} if only is None else {*only}
         selection = dg.AssetSelection.all() - unselected(audiences, due)
         if not push:
-            selection -= push_keys(audiences, self.project.destinations())
+            pushes = push_keys(audiences, self.project.destinations())
+            selection -= dg.AssetSelection.assets(*pushes)
         keys = selection.resolve(self._assets)
         result = self._execute([*keys], at=at, full_refresh=full_refresh)
         for one in result.pushes:
@@ -129,14 +130,14 @@ class Pipeline:
                 say=self._say,
                 on_stage=self._on_stage,
             ) as self._under_way,
-            records() as instance,
+            records(self.project.home) as instance,
         ):
             try:
                 done = self._job.execute_in_process(
                     instance=instance,
                     asset_selection=keys,
                     run_config=QUIET,
-                    tags={STARTED_BY: "loomline run"},
+                    tags=own_tags(self.project.home),
                 )
             except dg.DagsterExecutionInterruptedError:
                 raise RunStopped("Stopped; the next run carries on.") from None

@@ -10,14 +10,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from deliveries import (
-    RUN_AT,
-    Acknowledgements,
-    Clock,
-    addition,
-    batch_of,
-    removal,
-)
 
 from connectors.destinations import outbox as outbox_module
 from connectors.destinations import webhook as webhook_module
@@ -25,6 +17,14 @@ from connectors.destinations.outbox import Outbox, Outcome, deliver
 from connectors.destinations.protocol import Batch, Change, Receipt
 from connectors.destinations.webhook import AudienceChanged, Webhook
 from orchestration.demo.sandbox.server import Answer, Sandbox
+from tests.support.deliveries import (
+    RUN_AT,
+    Acknowledgements,
+    Clock,
+    addition,
+    batch_of,
+    removal,
+)
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]
@@ -242,7 +242,7 @@ def test_too_large_a_batch_is_sent_in_parts(
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 410])
-def test_a_wrong_address_or_key_splits_and_refuses_nobody(
+def test_a_wrong_address_or_key_neither_splits_nor_refuses(
     sandbox: Start,
     webhook: Open,
     outbox: Outbox,

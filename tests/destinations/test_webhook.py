@@ -10,7 +10,6 @@ from typing import Literal
 
 import pytest
 import standardwebhooks
-from deliveries import RUN_AT, SECRET, addition, batch_of, email, removal
 
 from connectors.destinations.protocol import Batch, Change, Identifier
 from connectors.destinations.webhook import Settings, Webhook, connect
@@ -24,6 +23,7 @@ from connectors.errors import (
 )
 from connectors.webhook_secrets import secret_bytes
 from orchestration.demo.sandbox.server import Answer, Sandbox
+from tests.support.deliveries import RUN_AT, SECRET, addition, batch_of, email, removal
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]
@@ -185,7 +185,7 @@ def test_rows_named_as_refused_are_not_accepted(sandbox: Start, webhook: Open) -
         (200, b'{"ok":false}', JSON),
         (200, b'{"refused":"p1"}', JSON),
         (200, b'{"refused":[{"reason":"?"}]}', JSON),
-        (200, b'{"refused":[{"profile_id":"somebody else"}]}', JSON),
+        (200, b'{"refused":[{"profile_id":"other"}]}', JSON),
         (207, b'{"results":[200,400]}', JSON),
         (200, b"\x1f\x8bxx", {"content-encoding": "gzip"}),
         (200, b"x", {"content-encoding": "br"}),

@@ -6,7 +6,7 @@ import time
 import dagster as dg
 import pytest
 
-from .conftest import AT, Sending
+from tests.support.checkouts import AT, Sending
 
 EVENT = (
     "models/audiences/aud_filled.sql, line 3: no event `crat_updated` has arrived yet, "

@@ -1,4 +1,4 @@
-"""Dagster as its users know it: `dagster dev`, its API, and a run that is killed."""
+"""Dagster as its users know it: `dg dev`, its API, and a run that is killed."""
 
 import os
 import re
@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 
+from orchestration.cli.app import STOP_S
 from orchestration.demo.sandbox.server import Sandbox
-
-from .conftest import AT, SECRET, Checkout, Sending
+from tests.support.checkouts import AT, SECRET, Checkout, Sending
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!) {
@@ -53,7 +53,7 @@ query($id: String!) {
 
 
 class Dagster:
-    """The API of a `dagster dev` that is running."""
+    """The API of Dagster as `loomline dev` runs it."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/graphql"
@@ -67,7 +67,7 @@ class Dagster:
     def launch(self, job: str) -> str:
         selector = {
             "repositoryName": "__repository__",
-            "repositoryLocationName": "orchestration.definitions",
+            "repositoryLocationName": "loomline",
             "pipelineName": job,
         }
         launched = self.ask(LAUNCH, selector=selector)["launchPipelineExecution"]
@@ -105,12 +105,15 @@ class Dagster:
 
 
 @contextmanager
-def dagster_dev(checkout: Checkout) -> Iterator[Dagster]:
+def loomline_dev(checkout: Checkout) -> Iterator[Dagster]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = (checkout.path / "dev.log").open("w")
     process = subprocess.Popen(
-        [str(checkout.bin / "dagster"), "dev", "--port", str(port)],
+        [
+            *(str(checkout.bin / "loomline"), "dev", "--port", str(port)),
+            *("--sandbox-port", "0", "--collector-port", "0"),
+        ],
         cwd=checkout.path,
         env=checkout.env(),
         stdout=log,
@@ -128,13 +131,13 @@ def dagster_dev(checkout: Checkout) -> Iterator[Dagster]:
                 time.sleep(0.5)
         yield Dagster(port)
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+        process.terminate()
+        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
         log.close()
 
 
 class Developing(Sending):
-    """A checkout as `dagster dev` finds it after the demo: instant and records set."""
+    """A checkout as `loomline dev` finds it after the demo: instant and records set."""
 
     def env(self) -> dict[str, str]:
         home = self.path / "data"
@@ -151,7 +154,7 @@ def test_all_is_materialized_by_the_api_and_a_killed_run_is_retried(
     with Sandbox(sending.path / "box", SECRET) as box:
         checkout = Developing(sending.path, url=box.url + "/")
         checkout.loomline("run", "--no-push")  # also leaves a dagster.yaml
-        with dagster_dev(checkout) as dagster:
+        with loomline_dev(checkout) as dagster:
             killed = dagster.launch("everything")
             os.kill(dagster.process(killed), signal.SIGKILL)
             assert dagster.ended(killed)["status"] == "FAILURE"
@@ -178,7 +181,7 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
     check = place / "checks" / "landing" / "defs.yaml"
     check.write_text(check.read_text().replace("warning", "loud", 1))
     destination = place / "destinations" / "warehouse_drop" / "defs.yaml"
-    destination.write_text(destination.read_text() + "formta: csv\n")
+    destination.write_text(destination.read_text() + "  formta: csv\n")
     loaded = checkout.run(
         [sys.executable, "-c", "import orchestration.definitions"], code=1
     )
@@ -187,7 +190,7 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
         for told in (
             r"aud_churn_risk\.yml, line 5: `sync_to` names crm, but",
             r"landing/defs\.yaml, line \d+: `expectations\.1\.severity`",
-            r"warehouse_drop/defs\.yaml, line 7: `formta` is not a key here",
+            r"warehouse_drop/defs\.yaml, line 9: `formta` is not a key here",
         ):
             assert re.search(told, said), told
     assert "Traceback" not in ran.stderr
@@ -197,9 +200,24 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
 def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
     done = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 4: set the variable CRM_WEBHOOK_SECRET",
+        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_SECRET",
         done.stderr,
     )
+
+
+def test_a_run_without_its_variables_fails_before_its_first_step(
+    checkout: Checkout,
+) -> None:
+    execute = (
+        "from orchestration.definitions import defs\n"
+        "defs.resolve_job_def('everything').execute_in_process()"
+    )
+    done = checkout.run([sys.executable, "-c", execute], code=1)
+    assert re.search(
+        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_SECRET",
+        done.stderr,
+    )
+    assert not (checkout.path / "data" / "warehouse.duckdb").exists()
 
 
 HEAVY = ("great_expectations", "sqlmesh", "dbt.cli.main", "pandas")

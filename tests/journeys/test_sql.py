@@ -18,8 +18,7 @@ import pytest
 from connectors.home import Home
 from connectors.locks import exclusive
 from orchestration.snapshot.writer import publish
-
-from .conftest import Checkout
+from tests.support.checkouts import Checkout
 
 AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 
@@ -200,7 +199,7 @@ def test_what_was_sent_and_refused_answers_with_its_reason(checkout: Checkout) -
     ("query", "told"),
     [
         ("selec 1", "syntax error"),
-        ("from profiles.nobody", "nobody"),
+        ("from profiles.missing", "missing"),
         ("select profile_id::int from profiles.profiles", "p0"),
         ("select ?", "parameters"),
         ("select 1; from nowhere; select 2", "nowhere"),
@@ -227,7 +226,7 @@ def test_nothing_is_published_yet(checkout: Checkout) -> None:
     assert not (checkout.path / "data").exists()
 
 
-def test_it_waits_for_nobody_and_keeps_nobody_waiting(
+def test_it_neither_waits_nor_keeps_others_waiting(
     checkout: Checkout, home: Home
 ) -> None:
     with exclusive(home.run_lock), duckdb.connect(str(home.warehouse)) as warehouse:
@@ -328,7 +327,7 @@ def terminal(checkout: Checkout, user: Path) -> Iterator[Terminal]:
         stdout=there,
         stderr=there,
         start_new_session=True,
-        # Whoever runs the tests in the background has it ignored.
+        # It is ignored where the tests run in the background.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         os.close(there)

@@ -118,7 +118,7 @@ def test_a_stripe_delivery_and_its_retry_are_one_event(tmp_path: Path) -> None:
         }
     ).encode()
     items = []
-    for at in (NOW, NOW + 3600):  # signed anew for each attempt
+    for at in (NOW, NOW + 3600):  # a new signature for each attempt
         signed = hmac.new(TEXT.encode(), b"%d." % at + body, hashlib.sha256)
         header = f"t={at},v0=00,v1={'0' * 64},v1={signed.hexdigest()}"
         items += stripe.receive("stripe", {"stripe-signature": header}, body, at + 3)
@@ -487,7 +487,7 @@ def test_a_senders_type_cannot_pass_for_a_system_event(tmp_path: Path) -> None:
     assert (event["type"], event["user_id"]) == ("track", "u")
 
 
-def test_an_event_of_nobody_is_rejected_and_not_lost(tmp_path: Path) -> None:
+def test_an_event_without_a_person_is_rejected_and_not_lost(tmp_path: Path) -> None:
     _, dispositions = rows(calls(tmp_path, "", {"a": 1}))
     assert dispositions == ["missing_identity"]
 
@@ -518,7 +518,7 @@ mappings:
 ignore: {$.a: 1}
 """
     with pytest.raises(ConfigError) as found:
-        load(tmp_path, shop=text, **{"2nd": OPEN, "third": "a: [", "shop.yaml": ""})
+        load(tmp_path, {}, shop=text, **{"2nd": OPEN, "third": "a: [", "shop.yaml": ""})
     lines = str(found.value).splitlines()
     assert sum("2nd.yml: must be named" in line for line in lines) == 1
     assert sum("shop.yaml: must be named" in line for line in lines) == 1
@@ -543,8 +543,11 @@ ignore: {$.a: 1}
             "signature: {scheme: github, secret_env: A, tolerance_s: 5}",
             "`signature.tolerance_s` is not a key here",
         ),
-        ("signature: {scheme: stripe, secret_env: s3cr3t}", "the name of a variable"),
-        ("signature: {scheme: stripe, secret_env: SHORT}", "SHORT: a secret has"),
+        (
+            "signature: {scheme: stripe, secret_env: s3cr3t}",
+            "the name of an environment variable",
+        ),
+        ("signature: {scheme: stripe, secret_env: SHORT}", "SHORT: a secret must have"),
     ],
 )
 def test_an_unclear_signature_stops_the_start(
@@ -571,16 +574,17 @@ examples:
   - events: []
 """
     assert fault(tmp_path, text) == [
-        ", line 8: `examples.0.events.0.event` is not what is made.",
-        ", line 7: `examples.0.events.0.properties` is not what is made: see `amount`.",
+        ", line 8: `examples.0.events.0.event` differs from the result.",
+        ", line 7: `examples.0.events.0.properties` differs from the result: see"
+        " `amount`.",
         ", line 9: `examples.0.events.0.colour` is not a key here; allowed are: "
         "type, event, name, group_type, message_id, user_id, anonymous_id,"
         " previous_id, group_id, timestamp, properties, traits, context.",
-        ", line 10: `examples.1` lists 0 events, but 1 are made.",
+        ", line 10: `examples.1` lists 0 events, but gets 1.",
         ", line 12: `examples.1.colour` is not a key here; allowed are: "
         "body, headers, events.",
         ", line 13: `examples.2` needs the keys `body` and `events`.",
-        ", line 13: `examples.2` lists 0 events, but 1 are made.",
+        ", line 13: `examples.2` lists 0 events, but gets 1.",
     ]
 
 

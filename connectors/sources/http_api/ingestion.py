@@ -30,7 +30,7 @@ from connectors.sources.http_api.bodies import (
 )
 from connectors.sources.http_api.debugger import Debugger, seen_of
 from connectors.sources.http_api.metrics import Metrics
-from connectors.sources.http_api.receipts import posthog_v1, with_receipts
+from connectors.sources.http_api.receipt import posthog_v1, with_receipts
 from connectors.sources.http_api.request_admission import (
     RequestAdmission,
     Taken,

@@ -1,4 +1,4 @@
-"""From a request's decoded body to a line of a segment, and what the sender is told."""
+"""Turns a request's decoded body into a line of a segment and the sender's receipts."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from connectors.events.admission import Admission
 from connectors.events.decisions import AdmissionDecision, NotAdmitted
 from connectors.events.event_builder import Origin
 from connectors.events.naming import as_text
-from connectors.events.rows import given_id
+from connectors.events.rows import sent_id
 from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.landing.segments import Record
 from connectors.sources.http_api.bodies import KEY_FIELDS
-from connectors.sources.http_api.receipts import Receipt
+from connectors.sources.http_api.receipt import Receipt
 from connectors.sources.write_keys import WriteKey
 
 __all__ = ["Receipt", "RequestAdmission", "Taken", "shared_bytes", "unpacked"]
@@ -25,7 +25,7 @@ _ADMITTED = AdmissionDecision()
 
 
 class Watched(NamedTuple):
-    """One item as the live debugger shows it."""
+    """One item for the live debugger."""
 
     item: Any
     decision: AdmissionDecision
@@ -33,10 +33,10 @@ class Watched(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """One request's items, decided; `line` has to be on disk before an answer.
+    """One request's decided items; `line` must be on disk before the answer.
 
-    The items themselves are let go: requests that wait for the disk would hold more of
-    them than the processor's cache does.
+    The items themselves are not kept: requests waiting for the disk would hold more of
+    them than fit into the processor's cache.
     """
 
     line: bytes
@@ -44,8 +44,8 @@ class Taken(NamedTuple):
     received_at: int
     size_bytes: int
     dispositions: dict[str, int]
-    receipts: Sequence[Receipt]  # one a given item, in order; if wanted
-    watched: Sequence[Watched]  # if anybody watches
+    receipts: Sequence[Receipt]  # one per item, in order; if requested
+    watched: Sequence[Watched]  # if there are watchers
 
 
 class RequestAdmission:
@@ -57,8 +57,8 @@ class RequestAdmission:
         self._has_waits = any(step.waits for step in rulebook.transformations)
         self._latest = 0
 
-    def may_wait(self, given: list[Any], key: WriteKey) -> bool:
-        """Whether deciding about these items may ask another server."""
+    def may_wait(self, items: list[Any], key: WriteKey) -> bool:
+        """Return whether deciding about these items may call another server."""
         return self._has_waits and any(
             self._concerns(
                 key.policy,
@@ -67,14 +67,14 @@ class RequestAdmission:
                 as_text(item.get("event")),
             )
             == Concern.WAITS
-            for item in given
+            for item in items
             if type(item) is dict
         )
 
     def received_at(self) -> int:
-        """Now; never before what this worker said a moment ago.
+        """Return the current time, never before the previous result.
 
-        A clock that is set back by more than a second is followed all the same.
+        Follows a clock that is set back by more than a second.
         """
         now = time.time_ns() // 1000
         if self._latest - 1_000_000 < now < self._latest:
@@ -84,7 +84,7 @@ class RequestAdmission:
 
     def take(
         self,
-        given: list[Any],
+        sent: list[Any],
         key: WriteKey,
         channel: str,
         *,
@@ -96,14 +96,14 @@ class RequestAdmission:
     ) -> Taken:
         """Decide about the items of a body of `size_bytes`.
 
-        `fingerprint` makes that of whoever sent the request.
+        `fingerprint` makes the fingerprint of the request's sender.
         """
         record = Record(
             source=key.name,
             scope=key.scope,
             channel=channel,
             received_at=self.received_at(),
-            items=given,
+            items=sent,
             gpc=gpc,
         )
         origin = Origin(
@@ -115,7 +115,7 @@ class RequestAdmission:
             keeps_received_at=False,
             policy=key.policy,
             gpc=gpc,
-            # What a webhook shows is the other system's address, not a person's.
+            # The address of a webhook's sender is a server's, not a person's.
             fingerprint=(
                 fingerprint if key.policy.fingerprint and channel != "webhook" else None
             ),
@@ -123,7 +123,7 @@ class RequestAdmission:
         decide, decisions = self._decide, {}
         may_be_large = size_bytes > key.policy.max_event_bytes
         watched: list[Watched] = []
-        for index, item in enumerate(given):
+        for index, item in enumerate(sent):
             size = len(_encode(item)) if may_be_large else 0
             if is_watched:
                 applied: list[str] = []
@@ -138,30 +138,30 @@ class RequestAdmission:
             if any(not decision.is_kept for decision in decisions.values()):
                 record.items = [
                     item if index not in decisions or decisions[index].is_kept else None
-                    for index, item in enumerate(given)
+                    for index, item in enumerate(sent)
                 ]
         if self._has_waits:
             record.received_at = self.received_at()  # deciding may have taken a while
-        receipts = _receipts(given, decisions) if wants_receipts else []
+        receipts = _receipts(sent, decisions) if wants_receipts else []
         return _taken(record, size_bytes, receipts, watched)
 
     def decide(
         self,
-        given: list[Any],
+        sent: list[Any],
         outcome: NotAdmitted,
         key: WriteKey,
         channel: str,
         *,
         is_watched: bool = False,
     ) -> Taken:
-        """Count items whose fate does not depend on what they hold."""
+        """Count items whose disposition does not depend on their content."""
         decisions = {
             index: AdmissionDecision(
                 disposition=outcome.disposition,
                 reason=outcome.reason,
-                message_id=given_id(item),
+                message_id=sent_id(item),
             )
-            for index, item in enumerate(given)
+            for index, item in enumerate(sent)
         }
         record = Record(
             source=key.name,
@@ -169,12 +169,12 @@ class RequestAdmission:
             channel=channel,
             received_at=self.received_at(),
             items=[
-                item if decisions[i].is_kept else None for i, item in enumerate(given)
+                item if decisions[i].is_kept else None for i, item in enumerate(sent)
             ],
             decisions=decisions,
         )
-        watched = [Watched(item, decisions[i], []) for i, item in enumerate(given)]
-        receipts = _receipts(given, decisions)
+        watched = [Watched(item, decisions[i], []) for i, item in enumerate(sent)]
+        receipts = _receipts(sent, decisions)
         return _taken(record, 0, receipts, watched if is_watched else ())
 
     def refuse(
@@ -186,7 +186,7 @@ class RequestAdmission:
         *,
         is_watched: bool = False,
     ) -> Taken:
-        """Count a body that holds no item as one rejected item, and keep it."""
+        """Count an undecodable body as one rejected item, and store it."""
         record = Record(
             source=key.name,
             scope=key.scope,
@@ -227,19 +227,19 @@ def _taken(
 
 
 def _receipts(
-    given: Sequence[Any], decisions: dict[int, AdmissionDecision]
+    sent: Sequence[Any], decisions: dict[int, AdmissionDecision]
 ) -> list[Receipt]:
-    found = []
-    for index, item in enumerate(given):
+    receipts = []
+    for index, item in enumerate(sent):
         decision = decisions.get(index, _ADMITTED)
-        # The item's own words first: PostHog's `uuid` is what its SDK looks for.
-        id_ = decision.message_id or given_id(item)
-        found.append(Receipt(id_, decision.disposition, decision.reason))
-    return found
+        # The item's own id first: PostHog's SDK looks for its `uuid`.
+        id_ = decision.message_id or sent_id(item)
+        receipts.append(Receipt(id_, decision.disposition, decision.reason))
+    return receipts
 
 
 def shared_bytes(value: Any) -> int:
-    """What a batch's common context comes to once each of its items has it."""
+    """Return the size of a batch's shared context once copied into each item."""
     if type(value) is not dict or type(value.get("batch")) is not list:
         return 0
     shared = [value.get(name) for name in ("context", "integrations")]
@@ -252,12 +252,12 @@ def unpacked(
     key_text: str,
     find: Callable[[str], WriteKey | None] = lambda text: None,
 ) -> list[Any]:
-    """The items of a decoded body, without the write keys they repeat.
+    """Return the items of a decoded body, without the write keys they repeat.
 
-    An item without a type has that of the path it was sent to.
+    An item without a type gets the type of its path.
     """
-    given = items(value)
-    for index, item in enumerate(given):
+    sent = items(value)
+    for index, item in enumerate(sent):
         if type(item) is not dict:
             continue
         for owner in (item, item.get("properties")):
@@ -268,5 +268,5 @@ def unpacked(
                 if type(text) is str and (text == key_text or find(text)):
                     del owner[name]
         if type_ is not None and item.get("type") is None:
-            given[index] = {**item, "type": type_}
-    return given
+            sent[index] = {**item, "type": type_}
+    return sent

@@ -12,7 +12,7 @@ _TYPES = {
     "$mp_web_page_view": "page",
 }
 _DEVICE = "$device:"
-# Seconds reach this in the year 5138; milliseconds passed it in 1973.
+# Seconds reach this value in the year 5138; milliseconds passed it in 1973.
 _FIRST_MS = 100_000_000_000
 
 
@@ -29,19 +29,19 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """One event as a call.
+    """Convert one event to a call.
 
-    The export repeats lines. Its key (event, distinct_id, time, `$insert_id`) comes
-    down to `$insert_id`, which repeats with the line.
+    The export repeats lines. `$insert_id`, which repeats with the line, is enough of
+    its key (event, distinct_id, time, `$insert_id`) to deduplicate.
     """
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")
-    event, given = row.get("event"), row.get("properties")
+    event, sent = row.get("event"), row.get("properties")
     if not isinstance(event, str):
         raise Untranslatable("event is not a name")
-    if not isinstance(given, dict):
+    if not isinstance(sent, dict):
         raise Untranslatable("properties is not an object")
-    properties = dict(given)
+    properties = dict(sent)
     time = properties.pop("time", None)
     if time is None:
         raise Untranslatable("properties.time is missing")

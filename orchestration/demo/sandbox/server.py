@@ -8,7 +8,6 @@ It answers on 127.0.0.1 only. The page masks addresses, the JSON answers do not.
 from __future__ import annotations
 
 import hmac
-import html
 import os
 import re
 import socket
@@ -29,15 +28,13 @@ from connectors.destinations.protocol import Identifier
 from connectors.destinations.webhook import AudienceChanged, signature
 from connectors.errors import ConfigError
 from connectors.webhook_secrets import secret_bytes
+from orchestration.demo.sandbox.deliveries import Delivery, Members
+from orchestration.demo.sandbox.page import HEADERS, content, page
 
-__all__ = ["Answer", "Attempt", "Sandbox", "masked"]
+__all__ = ["Answer", "Attempt", "Sandbox"]
 
 WINDOW_S = 300  # Standard Webhooks' reference libraries, read 2026-11-21
 MAX_BODY_BYTES = 64 * 2**20
-SHOWN_MEMBERS = 6
-SHOWN_DELIVERIES = 10
-
-Members = dict[str, set[Identifier]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +60,6 @@ class Attempt:
     timestamp: int  # seconds since 1970, as signed
     signature: str
     received_at: datetime
-
-
-class _Delivery(msgspec.Struct):
-    webhook_id: str
-    received_at: datetime
-    refused: tuple[str, ...]
-    content: AudienceChanged
-
-    def count(self, operation: str) -> int:
-        return sum(
-            change.operation == operation and change.profile_id not in self.refused
-            for change in self.content.changes
-        )
 
 
 class Sandbox:
@@ -111,7 +95,7 @@ class Sandbox:
         self._stopping = threading.Event()
         self._server: _Server | None = None
         self._duplicates = 0
-        self._deliveries: dict[str, _Delivery] = {}
+        self._deliveries: dict[str, Delivery] = {}
         self._audiences: dict[str, Members] = {}
         self._restore()
 
@@ -172,13 +156,12 @@ class Sandbox:
     def page(self) -> str:
         """What a person sees: audiences, some members, the last deliveries."""
         with self._lock:
-            parts = [_audience(name, self._audiences[name]) for name in self._audiences]
-            newest = list(self._deliveries.values())[: -SHOWN_DELIVERIES - 1 : -1]
-            return _PAGE.format(
-                audiences="".join(parts) or "<p>Nothing has arrived yet.</p>",
-                count=len(self._deliveries),
-                deliveries="".join(map(_delivery_row, newest)),
-            )
+            return page(self._audiences, list(self._deliveries.values()))
+
+    def content(self) -> str:
+        """The part of the page that changes as deliveries arrive."""
+        with self._lock:
+            return content(self._audiences, list(self._deliveries.values()))
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """Decide about one request, apply it if it is to be, and say what to answer."""
@@ -197,7 +180,7 @@ class Sandbox:
             if earlier is not None:
                 self._duplicates += 1
             elif answer.applied:
-                earlier = _Delivery(
+                earlier = Delivery(
                     attempt.webhook_id, attempt.received_at, answer.refused, content
                 )
                 self._record(earlier)
@@ -230,7 +213,7 @@ class Sandbox:
             return None
         return Attempt(webhook_id, timestamp, signatures, now)
 
-    def _record(self, delivery: _Delivery) -> None:
+    def _record(self, delivery: Delivery) -> None:
         line = msgspec.json.encode(delivery) + b"\n"
         handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(handle, "ab") as file:
@@ -250,9 +233,9 @@ class Sandbox:
                     file.truncate(whole)  # a crash cut it off, it was never answered
                     break
                 whole += len(line)
-                self._apply(msgspec.json.decode(line, type=_Delivery))
+                self._apply(msgspec.json.decode(line, type=Delivery))
 
-    def _apply(self, delivery: _Delivery) -> None:
+    def _apply(self, delivery: Delivery) -> None:
         self._deliveries[delivery.webhook_id] = delivery
         members = self._audiences.setdefault(delivery.content.audience, {})
         for change in delivery.content.changes:
@@ -331,7 +314,9 @@ class _Handler(BaseHTTPRequestHandler):
             # A foreign page whose name resolves here must not read what is here.
             self._send(Answer(403, b""))
         elif path == "/":
-            self._send(Answer(200, sandbox.page().encode(), _PAGE_HEADERS))
+            self._send(Answer(200, sandbox.page().encode(), HEADERS))
+        elif path == "/content":
+            self._send(Answer(200, sandbox.content().encode(), HEADERS))
         elif path == "/healthz":
             self._json({"status": "ok", "folder": str(sandbox.folder)})
         elif path == "/audiences":
@@ -359,83 +344,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-
-def masked(identifier: Identifier) -> str:
-    """What may be shown: `a***@d***.example`, the end of a number, ids as they are."""
-    if "@" in identifier.value:
-        name, _, domain = identifier.value.partition("@")
-        host, dot, ending = domain.rpartition(".")
-        return f"{name[:1]}***@{(host or domain)[:1]}***{dot}{ending if dot else ''}"
-    if identifier.type == "phone":
-        return f"***{identifier.value[-2:]}"
-    return identifier.value
-
-
-def _audience(name: str, members: Members) -> str:
-    rows = "".join(
-        f"<tr><td><code>{html.escape(person[:12])}</code></td><td>"
-        + " ".join(
-            f"<span><b>{html.escape(i.type)}</b> {html.escape(masked(i))}</span>"
-            for i in sorted(known)
-            if i.type != "profile_id"
-        )
-        + "</td></tr>"
-        for person, known in sorted(members.items())[:SHOWN_MEMBERS]
-    )
-    more = len(members) - SHOWN_MEMBERS
-    return (
-        f"<section><h2>{html.escape(name)} <em>{len(members):,} members</em></h2>"
-        f"<table><tr><th>Profile</th><th>Known by</th></tr>{rows}</table>"
-        + (f"<p>and {more:,} more</p>" if more > 0 else "")
-        + "</section>"
-    )
-
-
-def _delivery_row(delivery: _Delivery) -> str:
-    cells = (
-        f"{delivery.received_at:%Y-%m-%d %H:%M:%S}",
-        html.escape(delivery.content.audience),
-        *(
-            f"{delivery.count(operation):,}"
-            for operation in ("add", "remove", "resend")
-        ),
-        f"<code>{html.escape(delivery.webhook_id[:12])}</code>",
-    )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-_PAGE_HEADERS = {
-    "content-type": "text/html; charset=utf-8",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "cache-control": "no-store",
-}
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Loomline sandbox</title>
-<meta name="viewport" content="width=device-width">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #f4f5f8;
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
-section {{ background: #fff; border: 1px solid #dfe3ea; border-radius: 8px;
-  padding: .4rem 1.2rem 1rem; margin: 1.2rem 0 }}
-h1 {{ font-size: 1.5rem; margin-bottom: 0 }}
-h2 {{ font-size: 1.1rem }}
-h2 em {{ font-style: normal; font-weight: 400; color: #5b6675; margin-left: .5rem }}
-p {{ color: #5b6675 }}
-table {{ width: 100%; border-collapse: collapse }}
-th {{ text-align: left; color: #5b6675; font-weight: 500; font-size: .85rem }}
-th, td {{ padding: .35rem .6rem .35rem 0; border-bottom: 1px solid #eef0f4;
-  vertical-align: top }}
-span {{ display: inline-block; background: #eef3fb; border-radius: 4px;
-  padding: 0 .45rem; margin: 0 .3rem .2rem 0 }}
-b {{ font-weight: 500; color: #42608f }}
-</style>
-<h1>Loomline sandbox</h1>
-<p>A pretended destination on this machine: what it was sent, and whom it holds now.
-E-mail addresses are masked. Reload to see what has arrived since.</p>
-<section><h2>Last deliveries <em>{count:,} in total</em></h2>
-<table><tr><th>Received (UTC)</th><th>Audience</th><th>Added</th><th>Removed</th>
-<th>Resent</th><th>Delivery</th></tr>{deliveries}</table></section>
-{audiences}
-</html>
-"""
