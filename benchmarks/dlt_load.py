@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import dlt  # type: ignore[import-not-found]
-from dlt.common.json import json  # type: ignore[import-not-found]
+import dlt
+from dlt.common.json import json
 
 JSON = {"data_type": "json"}
 
 
-@dlt.resource(
+@dlt.resource(  # type: ignore[untyped-decorator]
     name="events",
     max_table_nesting=0,
     columns=dict.fromkeys(("properties", "traits", "context", "integrations"), JSON),

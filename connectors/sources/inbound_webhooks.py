@@ -122,8 +122,12 @@ class _Webhook:
 class InboundWebhooks:
     """All configured senders."""
 
-    def __init__(self, webhooks: Mapping[str, _Webhook]) -> None:
+    def __init__(
+        self, webhooks: Mapping[str, _Webhook], off: Mapping[str, str] | None = None
+    ) -> None:
         self._webhooks = webhooks
+        self.off = off or {}
+        """Sources whose optional secret is not set, with its variable."""
 
     @classmethod
     def load(
@@ -136,14 +140,15 @@ class InboundWebhooks:
                 environment variable, and every example that does not hold.
         """
         faults: list[str] = []
+        off: dict[str, str] = {}
         folder = project / "connectors" / "sources" / "webhooks"
         webhooks = {
-            name: _webhook(name, section, env, faults)
+            name: _webhook(name, section, env, faults, off)
             for name, section in read_folder(folder, faults)
         }
         if faults:
             raise ConfigError("\n".join(faults))
-        return cls(webhooks)
+        return cls({n: one for n, one in webhooks.items() if n not in off}, off)
 
     def receive(
         self, source: str, headers: Mapping[str, str], body: bytes, now_s: float
@@ -166,10 +171,17 @@ class InboundWebhooks:
 
 
 def _webhook(
-    source: str, section: Section, env: Mapping[str, str], faults: list[str]
+    source: str,
+    section: Section,
+    env: Mapping[str, str],
+    faults: list[str],
+    off: dict[str, str],
 ) -> _Webhook:
     before = len(faults)
     signature = _signature(section, env)
+    if signature is None:
+        off[source] = section.content["signature"]["secret_env"]
+        signature = _UNSIGNED  # of what receives nothing: for its examples alone
     each = section.take("each", read_path, None)
     unmatched = section.take("unmatched", choice("event", "ignore"), "event")
     ignore = [_conditions(member) for member in section.members("ignore")]
@@ -195,32 +207,38 @@ def _webhook(
     return webhook
 
 
-def _signature(section: Section, env: Mapping[str, str]) -> Signature:
-    unsigned = Signature("none")
+_UNSIGNED = Signature("none")
+
+
+def _signature(section: Section, env: Mapping[str, str]) -> Signature | None:
+    """How the sender signs; None if its secret is optional and not set."""
     if not section.has("signature"):
         section.fault(
             "needs the key `signature`; {scheme: none} accepts unsigned requests"
         )
-        return unsigned
+        return _UNSIGNED
     own = section.inner("signature")
     scheme: Scheme | None = own.take("scheme", choice(*SCHEMES), None)
     if "scheme" not in own.content:
         own.fault(f"needs the key `scheme`, one of: {', '.join(SCHEMES)}")
     if scheme is None:
-        return unsigned
+        return _UNSIGNED
     if scheme == "none":
         own.end()
-        return unsigned
+        return _UNSIGNED
     variable = own.take("secret_env", _variable, "")
     tolerance_s = own.take("tolerance_s", _seconds, 300.0) if scheme in TIMED else 0
+    is_optional = own.take("optional", _flag, False)
     own.end()
     if "secret_env" not in own.content:
         own.fault("needs the key `secret_env`, the name of an environment variable")
     if not variable:
-        return unsigned
+        return _UNSIGNED
     secrets: tuple[bytes, ...] = ()
     try:
         secrets = read_secrets(scheme, env.get(variable, ""))
+        if not secrets and is_optional:
+            return None
         if not secrets:
             own.fault(f"the environment variable {variable} is not set", "secret_env")
     except ValueError as error:
@@ -321,6 +339,12 @@ def _seconds(value: Any) -> float:
     if type(value) not in (int, float) or not 0 < value < 1e9:
         raise ValueError("must be a number of seconds above 0")
     return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
 
 
 def _anything(value: Any) -> Any:

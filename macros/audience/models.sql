@@ -28,7 +28,7 @@
     A test that is run without any audience covers all of them.
 -#}
 {% macro due_audiences(audiences) -%}
-    {%- set only = env_var('LOOMLINE_ONLY', '') -%}
+    {%- set only = run_variable('LOOMLINE_ONLY', '') -%}
     {%- set due = [] -%}
     {%- set built = [] -%}
     {%- for audience in audiences if not only or audience in only.split(',') -%}

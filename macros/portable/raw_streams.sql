@@ -75,7 +75,7 @@
 
 {#- The last load of this run: LOOMLINE_LOADED, else the newest one. -#}
 {% macro newest_load() -%}
-    {%- set newest = env_var('LOOMLINE_LOADED', '') -%}
+    {%- set newest = run_variable('LOOMLINE_LOADED', '') -%}
     {%- if newest -%}
         {{ return(newest | int) }}
     {%- elif execute -%}
@@ -87,7 +87,7 @@
 
 {#- The home folder, which the command line makes absolute. -#}
 {% macro home() -%}
-    {{ return(env_var('LOOMLINE_HOME', 'data')) }}
+    {{ return(run_variable('LOOMLINE_HOME', 'data')) }}
 {%- endmacro %}
 
 {#- The last load this incremental model has seen; -1 for a full build. -#}

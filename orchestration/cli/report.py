@@ -82,6 +82,14 @@ def print_demo(done: "DemoResult") -> None:
 
     console.print(_landed(done.imported))
 
+    table = _table("Ways in", "", "disposition", "items", "expected")
+    for way, expected in done.expected.items():
+        for disposition, count in expected.items():
+            decided = done.decided.get(way, {}).get(disposition, 0)
+            table.add_row(way, disposition, f"{decided:,}", f"{count:,}")
+    table.caption = "refused items: loomline quarantine list"
+    console.print(table)
+
     table = _table("Who is who", "", "wrong fusions", "people fused", "missed")
     for name, found in (("Loomline", done.identity), ("last login wins", done.naive)):
         counts = (found.wrong_fusions, found.fused_people, found.missed)
@@ -98,7 +106,7 @@ def print_demo(done: "DemoResult") -> None:
     for name, members in done.audiences.items():
         entered, left = done.changes.get(name, (0, 0))
         table.add_row(name, f"{members:,}", f"+{entered:,}", f"-{left:,}")
-    table.caption = f"entered and left at {done.as_of:%Y-%m-%d %H:%M} UTC"
+    table.caption = f"at {done.as_of:%Y-%m-%d %H:%M} UTC; changes of the last run"
     console.print(table)
     console.print(_pushed(done.runs))
 
@@ -156,6 +164,6 @@ def _pushed(runs: "list[RunResult]") -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
-        is_text = number == 0 or column == "audience"
+        is_text = number == 0 or column in ("audience", "disposition")
         table.add_column(column, justify="left" if is_text else "right")
     return table

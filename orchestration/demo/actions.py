@@ -2,11 +2,13 @@
 
 from datetime import datetime
 
+from orchestration.demo.inbound import Request
 from orchestration.demo.people import Channel, Company, Device, Human
 from orchestration.demo.truth import Identifier, Person
 from orchestration.demo.vocabulary import (
     APP,
     CART,
+    COUNTRIES,
     DAY,
     EVENTS,
     FEATURES,
@@ -34,6 +36,7 @@ class Actions(Wire):
         self.people: list[Person] = []
         self.shared_devices: list[str] = []
         self.hub_emails: list[str] = []
+        self.requests: list[Request] = []
         self.block = self.serial = self.phones = 0
 
     # moments, epoch ms
@@ -177,6 +180,15 @@ class Actions(Wire):
         human.plan = plan
         self.identify(human, human.devices[0], at)
         self.say(human, at + 2 * SECOND, "plan_changed", body, APP)
+
+    def renew(self, human: Human, at: int, amount: str) -> None:
+        """The billing server says that the plan goes on; `amount` is JSON."""
+        country = COUNTRIES[self.bits(8) % len(COUNTRIES)]
+        body = (
+            f'"subscription_id":"sub_{human.uid[4:]}","plan_type":"{human.plan}",'
+            f'"amount":{amount},"currency":"EUR","country":"{country}"'
+        )
+        self.backend(human.uid, at, "subscription_renewed", body)
 
     def deny(self, human: Human, at: int, *categories: str) -> None:
         """Take back the consent to some categories, on devices that state one."""

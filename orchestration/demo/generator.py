@@ -11,17 +11,24 @@ times faster, and every piece is a constant or made of letters, digits and `-_.@
 
 import gc
 import gzip
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import msgspec
+
+from orchestration.demo.inbound import FILE, expected_of
 from orchestration.demo.shop import Shop
 from orchestration.demo.truth import Truth
 from orchestration.demo.vocabulary import AS_OF, PLACEHOLDERS
 
 __all__ = ["AS_OF", "PLACEHOLDERS", "generate"]
+
+_RENEWED = '"event":"subscription_renewed"'
+_REFUSED = '"amount":"'  # no other event has an amount, and its contract wants a number
 
 
 def generate(
@@ -32,7 +39,7 @@ def generate(
     as_of: tuple[datetime, datetime] = AS_OF,
     compress: bool = True,
 ) -> Truth:
-    """Write `slice-1` and `slice-2` (.ndjson.gz) and `truth.json` into the folder.
+    """Write `slice-1` and `slice-2` (.ndjson.gz), requests and the truth to a folder.
 
     Slice 1 holds what was received before `as_of[0]`, slice 2 what came from there to
     `as_of[1]`; inside a file lines are in no order. Exactly `events` lines are written,
@@ -48,16 +55,27 @@ def generate(
         raise ValueError(f"events: {events} is less than nothing")
     folder.mkdir(parents=True, exist_ok=True)
     world = Shop(as_of, seed)
+    renewals: Counter[str] = Counter()
     with ExitStack() as stack:
         stack.enter_context(_without_cycle_search())
         files = [_open(stack, folder, number, compress) for number in (1, 2)]
         for chunk in _chunks(world, events):
             for file, lines in zip(files, chunk, strict=True):
-                file.write("".join(lines).encode("ascii"))
+                text = "".join(lines)
+                refused = text.count(_REFUSED)
+                renewals["quarantined"] += refused
+                renewals["admitted"] += text.count(_RENEWED) - refused
+                file.write(text.encode("ascii"))
+    requests = msgspec.json.Encoder().encode_lines(world.requests)
+    (folder / FILE).write_bytes(requests)
     truth = Truth(
         people=tuple(world.people),
         shared_devices=tuple(world.shared_devices),
         hub_emails=tuple(world.hub_emails),
+        expected={
+            "subscription_renewed": dict(renewals),
+            **expected_of(world.requests),
+        },
     )
     truth.save(folder / "truth.json")
     return truth
@@ -87,7 +105,10 @@ def _chunks(world: Shop, events: int) -> Iterator[tuple[list[str], list[str]]]:
     first, second = lines = world.slices
     kept: tuple[list[object], ...] = cast(
         "tuple[list[object], ...]",
-        (first, second, world.people, world.shared_devices, world.hub_emails),
+        (
+            *(first, second, world.people, world.shared_devices, world.hub_emails),
+            world.requests,
+        ),
     )
     units = world.units()
     filling = False

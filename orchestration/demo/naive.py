@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from .truth import Identifier
+from orchestration.demo.inbound import Request
+from orchestration.demo.truth import Identifier
 
 __all__ = ["last_user_wins", "read_lines"]
 
@@ -68,7 +69,9 @@ def _ids(call: _Call) -> tuple[str | None, str | None, list[Identifier]]:
     return user, anonymous, contacts
 
 
-def last_user_wins(lines: Iterable[bytes]) -> dict[Identifier, str]:
+def last_user_wins(
+    lines: Iterable[bytes], requests: Iterable[Request] = ()
+) -> dict[Identifier, str]:
     """Give each device to the last user id seen on it and join equal e-mails.
 
     No list of placeholders, no hub rule, no limits: what many a first model does.
@@ -101,6 +104,8 @@ def last_user_wins(lines: Iterable[bytes]) -> dict[Identifier, str]:
             pairs.update((("user_id", user), contact) for contact in contacts)
         elif anonymous:
             pairs.update((("anonymous_id", anonymous), found) for found in contacts)
+    for request in requests:
+        pairs.update((request.reveals[0], other) for other in request.reveals[1:])
     for anonymous, (_, user) in owner.items():
         pairs.add((("user_id", user), ("anonymous_id", anonymous)))
     for left, right in sorted(pairs):

@@ -25,10 +25,18 @@ from connectors.ingest.importing import (
     load_name,
     source_name,
 )
+from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
 from orchestration.demo.generator import AS_OF, generate
+from orchestration.demo.inbound import (
+    NEWSLETTER,
+    STRIPE,
+    collector,
+    read_requests,
+    send,
+)
 from orchestration.demo.naive import last_user_wins, read_lines
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.demo.truth import Score, Truth, score
@@ -41,7 +49,10 @@ __all__ = ["SANDBOX_PORT", "DemoResult", "demo"]
 
 SANDBOX_PORT = 8787
 SEED = 7
+STRIPE_SECRET = "STRIPE_WEBHOOK_SECRET"
 SOURCE = "demo"
+STORY = 2
+"""Raised when the generated events change: a demo of another story is replaced."""
 
 Say = Callable[[str], None]
 
@@ -58,9 +69,11 @@ class DemoResult:
     profiles: int
     conflicts: dict[str, int]
     audiences: dict[str, int]
-    changes: dict[str, tuple[int, int]]  # audience → entered, left at the last instant
+    changes: dict[str, tuple[int, int]]  # audience → entered, left in the last run
     identity: Score
     naive: Score
+    expected: dict[str, dict[str, int]]  # what the truth says of contracts, requests
+    decided: dict[str, dict[str, int]]  # … and what admission made of them
     pushes: dict[str, Counter[str]]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -72,6 +85,10 @@ class DemoResult:
             "events": self.events,
             "profiles": self.profiles,
             "audiences": self.audiences,
+            "changes": {
+                audience: {"entered": entered, "left": left}
+                for audience, (entered, left) in self.changes.items()
+            },
             "pushes": {
                 name: {"added": counts["added"], "removed": counts["removed"]}
                 for name, counts in self.pushes.items()
@@ -81,6 +98,8 @@ class DemoResult:
             },
             "identity": asdict(self.identity),
             "naive": asdict(self.naive),
+            "expected": self.expected,
+            "decided": self.decided,
         }
 
 
@@ -95,7 +114,7 @@ def demo(
     """Land generated and real event files in two slices, a day apart, and push.
 
     Works in `data/demo` below the project and leaves a `.env` that points `loomline`
-    and `dagster dev` there. Called again it finds both slices landed and evaluates the
+    and `loomline dev` there. Called again it finds both slices landed and evaluates the
     last instant only. Other arguments, or `reset`, start from an empty home.
 
     Raises:
@@ -103,7 +122,12 @@ def demo(
     """
     home = Home(project_path / "data" / "demo")
     instants = (as_of - timedelta(days=1), as_of)
-    wanted = {"events": events, "as_of": as_of.isoformat(), "seed": SEED}
+    wanted = {
+        "events": events,
+        "as_of": as_of.isoformat(),
+        "seed": SEED,
+        "story": STORY,
+    }
     if reset or not _holds(home, wanted):
         _delete(home, say)
     home.make()
@@ -121,10 +145,14 @@ def demo(
     pipeline = Pipeline(project, say=say)
     runs: list[RunResult] = []
     imported = Imported()
+    earlier = 0
     with _sandbox(home):
         first_is_due = not _has_run(home, instants[0]) and not _has_landed(home, 2)
         for number, at in enumerate(instants, 1):
             say(f"Slice {number} of 2, as of {at:%Y-%m-%d %H:%M} UTC …")
+            if number == 2:
+                with result.timed("collect"):
+                    imported.add(_collect(project, generated, say))
             with result.timed("land"):
                 if number == 1:
                     for layout in _layouts(project_path):
@@ -132,15 +160,17 @@ def demo(
                 path = generated / f"slice-{number}.ndjson.gz"
                 imported.add(_import(project, [path], SOURCE))
             if number == 2 or first_is_due:
+                earlier = _count_changing_runs(home)
                 runs.append(pipeline.run(at=at))
     for one in runs:
         for stage, spent in one.seconds.items():
             result.seconds[stage] = result.seconds.get(stage, 0) + spent
     with result.timed("score"):
-        found = _look(home, as_of)
+        found = _look(home, earlier)
         truth = Truth.load(generated / "truth.json")
         identity = score(truth, found.pop("assignment"))
-        naive = score(truth, last_user_wins(read_lines(generated)))
+        calls = last_user_wins(read_lines(generated), read_requests(generated))
+        naive = score(truth, calls)
     done = DemoResult(
         home=home,
         as_of=as_of,
@@ -148,6 +178,7 @@ def demo(
         runs=runs,
         identity=identity,
         naive=naive,
+        expected=truth.expected,
         pushes=_pushes(project, runs),
         seconds=result.seconds,
         **found,
@@ -181,13 +212,14 @@ def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
     """Point `.env` at the demo; lines it does not know stay as they are."""
     path = project_path / ".env"
     before = dotenv_values(path) if path.exists() else {}
-    secret = before.get("CRM_WEBHOOK_SECRET") or (
-        "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-    )
     values = {
         "LOOMLINE_HOME": str(home.path),
         "LOOMLINE_NOW": as_of.isoformat(),
-        "CRM_WEBHOOK_SECRET": secret,
+        **{
+            name: before.get(name)
+            or f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
+            for name in ("CRM_WEBHOOK_SECRET", STRIPE_SECRET)
+        },
         "CRM_WEBHOOK_URL": f"http://127.0.0.1:{SANDBOX_PORT}/",
         "DAGSTER_HOME": str(home.path / "dagster"),
         **NO_TELEMETRY,
@@ -221,6 +253,20 @@ def _sandbox(home: Home) -> Iterator[None]:
             os.environ["CRM_WEBHOOK_URL"] = url
 
 
+def _collect(project: Project, generated: Path, say: Say) -> Imported:
+    """Send the shop's requests to a collector and land them, once."""
+    done = generated / "sent"
+    requests = read_requests(generated)
+    if done.exists() or not requests:
+        return Imported()
+    say(f"Sending {len(requests):,} webhook deliveries and forms to a collector …")
+    with collector(project.path) as url:
+        send(url, requests, os.environ[STRIPE_SECRET])
+    landed = land_inbox(project.home, project.path, on_problem=say)
+    done.touch()
+    return landed
+
+
 def _layouts(project_path: Path) -> list[Path]:
     """Sample export files in the formats of vendors, as they come."""
     folder = project_path / "tests" / "fixtures" / "files"
@@ -247,14 +293,28 @@ def _has_landed(home: Home, number: int) -> bool:
     return load_name(SOURCE, unit, 0) in Manifest(home).names()
 
 
-def _look(home: Home, as_of: datetime) -> dict[str, Any]:
-    """What the warehouse holds now."""
+def _count_changing_runs(home: Home) -> int:
+    """How many runs have changed an audience so far."""
+    if not home.warehouse.exists():
+        return 0
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+        try:
+            (count,) = warehouse.execute(
+                "select coalesce(max(run_number), 0) "
+                "from audiences.int_membership_changes"
+            ).fetchall()[0]
+        except duckdb.CatalogException:  # no run has come so far
+            return 0
+    return int(count)
+
+
+def _look(home: Home, earlier: int) -> dict[str, Any]:
+    """What the warehouse holds now; of changes, those after the `earlier` runs."""
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
 
         def rows(query: str, *values: Any) -> list[Any]:
             return warehouse.execute(query, values).fetchall()
 
-        at = as_of.replace(tzinfo=None)
         return {
             "events": rows("select count(*) from staging.events")[0][0],
             "profiles": rows("select count(*) from profiles.profiles")[0][0],
@@ -274,13 +334,20 @@ def _look(home: Home, as_of: datetime) -> dict[str, Any]:
             "changes": {
                 audience: (entered, left)
                 for audience, entered, left in rows(
-                    "select audience, count(*) filter (where entered_at = ?), "
-                    "count(*) filter (where left_at = ?) "
-                    "from audiences.audience_members group by audience",
-                    at,
-                    at,
+                    "select audience, count(*) filter (where change = 'enter'), "
+                    "count(*) filter (where change = 'leave') "
+                    "from audiences.int_membership_changes where run_number > ? "
+                    "group by audience order by audience",
+                    earlier,
                 )
             },
+            "decided": _decided(
+                rows(
+                    "select event, channel, disposition, count(*) "
+                    "from raw.dispositions where event = 'subscription_renewed' "
+                    "or channel in ('webhook', 'form') group by all order by all"
+                )
+            ),
             "assignment": {
                 (kind, value): profile_id
                 for kind, value, profile_id in rows(
@@ -289,6 +356,16 @@ def _look(home: Home, as_of: datetime) -> dict[str, Any]:
                 )
             },
         }
+
+
+def _decided(rows: list[Any]) -> dict[str, dict[str, int]]:
+    """The counts of dispositions under the names that the truth has for them."""
+    found: dict[str, dict[str, int]] = {}
+    for event, channel, disposition, count in rows:
+        name = {"webhook": STRIPE, "form": NEWSLETTER}.get(channel, event)
+        counts = found.setdefault(name, {})
+        counts[disposition] = counts.get(disposition, 0) + count
+    return found
 
 
 def _pushes(project: Project, runs: list[RunResult]) -> dict[str, Counter[str]]:

@@ -6,7 +6,9 @@ from functools import partial
 from random import Random
 
 from orchestration.demo.actions import Actions
+from orchestration.demo.inbound import form, stripe_event
 from orchestration.demo.people import Channel, Company, Human
+from orchestration.demo.truth import Identifier
 from orchestration.demo.vocabulary import (
     APP,
     DAY,
@@ -17,6 +19,7 @@ from orchestration.demo.vocabulary import (
     PAGE_BODIES,
     PAGE_CALLS,
     PLACEHOLDERS,
+    REQUESTING_BLOCKS,
     SECOND,
     SHOP,
     TOPICS,
@@ -40,6 +43,12 @@ class Shop(Actions):
     def units(self) -> Iterator[Callable[[], None]]:
         """Endless scripts to call, each one a person or people who belong together."""
         while True:
+            self.begin(Random(f"{self.seed}/{self.block}/inbound"))
+            self.serial = 200  # no other script of a block gets so far
+            for number in range(4):
+                yield partial(self.subscriber, number)
+            for number in range(3):
+                yield partial(self.reader, number)
             self.begin(Random(f"{self.seed}/{self.block}"))
             self.serial = 0
             cut, day = self.cut, self.end - self.cut
@@ -83,6 +92,91 @@ class Shop(Actions):
             yield partial(self.active, number)
         for _ in range(46):
             yield partial(self.browser, 1 + self.bits(3))
+
+    def subscriber(self, number: int) -> None:
+        """Somebody whose plan is renewed and paid for by servers, month after month.
+
+        One in four is renewed by a release that sends the amount as text.
+        """
+        human = self.human(devices=1)
+        start = self.at(-58, -50)
+        self.join(human, start, start)
+        self.change_plan(human, start + HOUR, ("growth", "scale")[number % 2])
+        self.feature(human, self.at(-10, -1))
+        amount = ("49.00", "199.00")[number % 2]
+        self.renew(human, self.at(-46, -44), amount)
+        self.renew(human, self.at(-16, -14), f'"{amount}"' if number == 0 else amount)
+        at = self.second_day()
+        self.renew(human, at, amount)
+        if self.block < REQUESTING_BLOCKS:
+            self.pay(human, at + MINUTE, number)
+        self.close(human)
+
+    def pay(self, human: Human, at: int, number: int) -> None:
+        """Report a payment as Stripe does: made, failed, in test mode, or forged."""
+        customer = f"cus_{human.uid[4:]}"
+        external = ("external_id", f"stripe:{customer}")
+        email = ("email", human.email)
+        first = (self.block * 4 + number) * 4
+        invoice = {
+            "object": "invoice",
+            "id": f"in_{first:012x}",
+            "customer": customer,
+            "customer_email": human.email,
+            "amount_due": (4900, 19900)[number % 2],
+            "currency": "eur",
+            "lines": {"data": [{"description": f"{human.plan.title()} plan"}]},
+        }
+        if number == 0:
+            holds = {
+                "object": "customer",
+                "id": customer,
+                "email": human.email,
+                "name": human.name,
+                "metadata": {"user_id": human.uid},
+            }
+            says: tuple[Identifier, ...] = (("user_id", human.uid), email, external)
+            told = stripe_event(first, "customer.updated", at, holds, says)
+            paid = stripe_event(first + 1, "invoice.paid", at, invoice, says[1:])
+            self.requests += [told, paid, paid]  # Stripe delivers at least once
+            human.known[external] = None
+        elif number == 1:
+            kind, says = "invoice.payment_failed", (email, external)
+            self.requests.append(stripe_event(first, kind, at, invoice, says))
+            human.known[external] = None
+        else:
+            became = "dropped" if number == 2 else None
+            self.requests.append(
+                stripe_event(
+                    *(first, "invoice.paid", at, invoice, ()),
+                    expected=became,
+                    is_live=number != 2,
+                )
+            )
+
+    def reader(self, number: int) -> None:
+        """Somebody who looks around and leaves an address for the newsletter."""
+        human = self.human(("segment", "rudder")[number % 2], devices=1)
+        device = human.devices[0]
+        self.browse(device, self.second_day(), 3)
+        if self.block < REQUESTING_BLOCKS:
+            email = ("email", human.email)
+            fields = {
+                "email": human.email,
+                "topic": ("audiences", "identity", "privacy")[number],
+                "offers": "on",
+                "anonymous_id": device.anon,
+                "form_id": f"form_{self.block:06x}{number}",
+                "website_url": "",
+            }
+            sent = form(fields, (email, ("anonymous_id", device.anon)))
+            self.requests += [sent, sent] if number == 1 else [sent]
+            human.known[email] = None
+            device.linked = True
+            if number == 2:  # a robot fills in every field
+                trapped = {"website_url": "https://spam.example/", "form_id": ""}
+                self.requests.append(form({**fields, **trapped}, (), "rejected"))
+        self.close(human)
 
     def browser(self, count: int) -> None:
         """Somebody who never signs up."""

@@ -1,7 +1,7 @@
 """Who is who in a generated stream, and how far an assignment is from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,8 @@ class Truth:
     people: tuple[Person, ...]
     shared_devices: tuple[str, ...]  # anonymous ids of tablets several people log in on
     hub_emails: tuple[str, ...]  # mailboxes used by four or more accounts
+    # path of requests, or event that has a contract → disposition → count of items
+    expected: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write compact JSON; the same truth gives the same bytes."""

@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 
 __all__ = [
     *("ADJECTIVES", "AGENTS", "APP", "AS_OF", "CAMPAIGNS", "CART", "CONFLICT_EVERY"),
-    *("DAY", "EVENTS", "FEATURES", "FIRST", "GOODS", "HISTORY_DAYS", "HOUR", "LAST"),
-    *("LATE_PER_1024", "MAILBOXES", "MINUTE", "MOVING", "NOUNS", "PAGE_BODIES"),
-    *("PAGE_CALLS", "PATHS", "PHONES", "PLACEHOLDERS", "PLACES", "POSTHOG_PAGES"),
-    *("PRICING", "REFERRERS", "RESENT_PER_10_000", "SECOND", "SHOP", "SITE"),
-    *("SUFFIXES", "TOPICS", "TRACK_CALLS", "WEBKIT"),
+    *("COUNTRIES", "DAY", "EVENTS", "FEATURES", "FIRST", "GOODS", "HISTORY_DAYS"),
+    *("HOUR", "LAST", "LATE_PER_1024", "MAILBOXES", "MINUTE", "MOVING", "NOUNS"),
+    *("PAGE_BODIES", "PAGE_CALLS", "PATHS", "PHONES", "PLACEHOLDERS", "PLACES"),
+    *("POSTHOG_PAGES", "PRICING", "REFERRERS", "REQUESTING_BLOCKS"),
+    *("RESENT_PER_10_000", "SECOND", "SHOP", "SITE", "SUFFIXES", "TOPICS"),
+    *("TRACK_CALLS", "WEBKIT"),
 ]
 
 AS_OF = (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC))
@@ -28,6 +29,7 @@ DAY = 24 * HOUR
 HISTORY_DAYS = 60
 LATE_PER_1024 = 40  # of track and page calls
 RESENT_PER_10_000 = 100
+REQUESTING_BLOCKS = 25  # of 2,000 events; later ones send no requests over HTTP
 # Variants that change an audience; the first block has all, later ones every third.
 MOVING = {
     *("onboard", "upgrade", "order", "activate", "back", "downgrade", "deny", "switch"),
@@ -121,6 +123,7 @@ TRACK_CALLS = {
     event: f'"type":"track","event":"{text}"' for event, text in EVENTS.items()
 } | {"VIEWED_PRICING": '"type":"track","event":"viewed_pricing"'}
 FEATURES = ("report_builder", "csv_export", "audience_preview", "api_call", "alerts")
+COUNTRIES = ("DE", "FR", "US", "AU", "JP", "KE")
 TOPICS = ("billing", "login", "import", "performance")
 GOODS = [
     (

@@ -18,6 +18,7 @@ import msgspec
 from connectors.errors import LoomlineError
 from connectors.landing.manifest import Manifest
 from orchestration.pipeline.model_errors import parse_failure, run_failures
+from orchestration.pipeline.parsed import ParsedProject, source_files
 from orchestration.project import Project
 
 if TYPE_CHECKING:
@@ -161,10 +162,7 @@ class Models:
         """Whether a file of the project is newer than dbt's manifest."""
         if not self._manifest_path.exists():
             return True
-        folder = self.project.path
-        files = [folder / "dbt_project.yml", folder / "profiles.yml"]
-        for name in ("models", "macros", "seeds", "tests/data", "orchestration/defs"):
-            files += [folder / name, *(folder / name).rglob("*")]
+        files = source_files(self.project.path)
         newest = max(file.stat().st_mtime for file in files)
         return self._manifest_path.stat().st_mtime < newest
 
@@ -179,12 +177,17 @@ class Models:
         Raises:
             ModelsFailed: a file cannot be read as what it should be.
         """
+        if self._manifest is not None:
+            return
+        self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
+        parsed = ParsedProject(self.project.path, self._variables)
+        self._manifest = parsed.load()
         if self._manifest is None:
-            self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
             result = self._invoke(["parse"])
             if not result.success:
                 raise self._failed(result.exception) from None
             self._manifest = result.result
+            parsed.save()
 
     def _failed(self, error: object) -> ModelsFailed:
         return ModelsFailed(parse_failure(error, self.project.path))

@@ -1,8 +1,12 @@
+import base64
+import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -136,7 +140,7 @@ def test_what_it_holds_can_be_read(sandbox: Start, webhook: Open) -> None:
     hook.push(batch_of(addition("p1"), addition("p2")))
     hook.push(batch_of(removal("p1")))
 
-    def get(path: str) -> object:
+    def get(path: str) -> Any:
         return httpx.get(box.url + path).json()
 
     assert get("/healthz")["status"] == "ok"
@@ -169,7 +173,7 @@ def test_the_page_masks_addresses_and_escapes_names(
     box = sandbox()
     hook = webhook(box.url)
     assert "Nothing has arrived yet" in httpx.get(box.url).text
-    odd = Change("add", "<i>p", (Identifier("user_id", "<script>"),))
+    odd = Change("add", "<i>p", (Identifier("user_id", "<script>u"),))
     people = [addition(f"p{n:02}") for n in range(59)]
     hook.push(batch_of(odd, *people, audience="<b>buyers"))
     hook.push(batch_of(removal("p00"), audience="<b>buyers"))
@@ -179,12 +183,31 @@ def test_the_page_masks_addresses_and_escapes_names(
     assert "&lt;b&gt;buyers <em>59 members" in page.text
     assert "and 53 more" in page.text
     assert "p***@e***.com" in page.text
-    for hidden in ("example.com", "<script>", "<i>p", "<b>buyers"):
+    for hidden in ("example.com", "<script>u", "<i>p", "<b>buyers"):
         assert hidden not in page.text
 
 
+def test_the_page_updates_itself_by_its_own_script_alone(
+    sandbox: Start, webhook: Open
+) -> None:
+    box = sandbox()
+    page = httpx.get(box.url)
+    (script,) = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = page.headers["content-security-policy"]
+    assert f"script-src 'sha256-{digest}'; connect-src 'self'" in policy
+    assert 'fetch("content")' in script
+    assert "src=" not in page.text and "http" not in page.text
+    empty = httpx.get(box.url + "/content").text
+    assert f"<main>{empty}</main>" in page.text
+    webhook(box.url).push(batch_of(addition("p1")))
+    told = httpx.get(box.url + "/content").text
+    assert told != empty and "buyers <em>1 members" in told
+    assert f"<main>{told}</main>" in httpx.get(box.url).text
+
+
 @pytest.mark.parametrize(
-    ("kind", "value", "shown"),
+    ("identifier_type", "value", "shown"),
     [
         ("email", "anna@dept.example", "a***@d***.example"),
         ("email", "a@b.co.uk", "a***@b***.uk"),
@@ -193,8 +216,8 @@ def test_the_page_masks_addresses_and_escapes_names(
         ("user_id", "u1", "u1"),
     ],
 )
-def test_masks(kind: str, value: str, shown: str) -> None:
-    assert masked(Identifier(kind, value)) == shown
+def test_masks(identifier_type: str, value: str, shown: str) -> None:
+    assert masked(Identifier(identifier_type, value)) == shown
 
 
 def test_stopping_is_prompt(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 import duckdb
 import pytest
 
-from tests.journeys.conftest import Checkout
+from tests.support.checkouts import Checkout
 
 EVENTS = "6000"
 
@@ -62,6 +62,39 @@ def check_receiver(checkout: Checkout) -> None:
     assert received == {audience: members[audience] for audience in received}
 
 
+def check_rules_and_requests(checkout: Checkout) -> None:
+    """What the shipped contract, transformation, webhook and form have done."""
+    held = checkout.json("quarantine", "list", "--limit", "1000")["events"]
+    reasons = {(one["event"], one["reason"]) for one in held}
+    assert reasons == {
+        ("subscription_renewed", "contract subscription_renewed v1: amount: type"),
+        ("newsletter_signed_up", "honeypot"),
+    }
+    table = (checkout.path / "seeds" / "countries.csv").read_text().splitlines()
+    region_of = dict(line.split(",") for line in table[1:])
+    path = checkout.path / "data" / "demo" / "warehouse.duckdb"
+    with duckdb.connect(str(path), read_only=True) as warehouse:
+        regions = warehouse.sql(
+            "select distinct country, region from events.subscription_renewed"
+        ).fetchall()
+        # The cookie that signed up is the person whose address was left.
+        alone = warehouse.sql(
+            "select count(*) from profiles.profile_events as events "
+            "join profiles.profiles using (profile_id) "
+            "where event in ('newsletter_signed_up', 'invoice_paid') and email is null"
+        ).fetchall()
+        joined = warehouse.sql(
+            "select count(*) from identity.identity_nodes as customers "
+            "join identity.identity_nodes as users using (profile_id) "
+            "where customers.identifier_value like 'stripe:%' "
+            "and users.identifier_type = 'user_id'"
+        ).fetchall()
+    assert len(regions) > 2
+    assert all(region_of[country] == region for country, region in regions)
+    assert alone == [(0,)]
+    assert joined[0][0] >= 4
+
+
 def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None:
     first = checkout.json("demo", "--events", EVENTS)
     saved = checkout.path / "data" / "demo" / "summary.json"
@@ -75,6 +108,8 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
     assert all(first["audiences"].values())
     assert set(first["pushes"]) == {"crm_webhook", "warehouse_drop"}
     assert all(p["added"] and p["removed"] for p in first["pushes"].values())
+    assert first["decided"] == first["expected"]
+    check_rules_and_requests(checkout)
     check_receiver(checkout)
     assert set(left_ever(checkout)) == set(first["audiences"])
     assert all(left_ever(checkout).values())
@@ -82,11 +117,12 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
     second = checkout.json("demo", "--events", EVENTS)
     assert second["received"] == 0
     assert second["dispositions"] == {}
+    assert second["changes"] == {}
     assert second["pushes"] == {
         "crm_webhook": {"added": 0, "removed": 0},
         "warehouse_drop": {"added": 0, "removed": 0},
     }
-    same = ("events", "profiles", "audiences", "identity")
+    same: tuple[str, ...] = ("events", "profiles", "audiences", "identity", "decided")
     assert {key: second[key] for key in same} == {key: first[key] for key in same}
 
     model = checkout.path / "models" / "audiences" / "aud_cart_abandoners.sql"
@@ -104,6 +140,7 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
         "crm_webhook": {"added": 0, "removed": left},
         "warehouse_drop": {"added": 0, "removed": left},
     }
+    assert third["changes"] == {"aud_cart_abandoners": {"entered": 0, "left": left}}
     check_receiver(checkout)
 
     # taken back at the same instant: the same people return, once
@@ -121,7 +158,7 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
     reset = checkout.run([*command, "--json"])
     assert f"Deleted the demo in {checkout.path / 'data' / 'demo'}." in reset.stderr
     again = json.loads(reset.stdout)
-    same = ("received", "events", "profiles", "audiences", "identity")
+    same = ("received", "events", "profiles", "audiences", "identity", "decided")
     assert {key: again[key] for key in same} == {key: first[key] for key in same}
     check_receiver(checkout)
 
@@ -196,7 +233,7 @@ def test_a_broken_model_pushes_nothing_and_the_inbox_reaches_the_audience(
     with duckdb.connect(str(path), read_only=True) as warehouse:
         (reason, payload), *others = warehouse.sql(
             "select reason, payload from raw.dispositions "
-            "where disposition = 'rejected'"
+            "where disposition = 'rejected' and source = 'web'"
         ).fetchall()
     assert not others
     assert reason.endswith("events.ndjson:3: not_json")

@@ -14,6 +14,10 @@ import phonenumbers
 import pytest
 
 from orchestration.demo.generator import AS_OF, PLACEHOLDERS, generate
+from orchestration.demo.inbound import (
+    Request,
+    read_requests,
+)
 from orchestration.demo.naive import last_user_wins, read_lines
 from orchestration.demo.truth import Identifier, Person, Truth, score
 
@@ -22,17 +26,24 @@ Link = tuple[
     str, str, Identifier, Identifier
 ]  # received_at, message_id, stronger, other
 
-PRIORITY = {"user_id": 1, "email": 2, "phone": 3, "anonymous_id": 4, "device_id": 5}
-MAX_PER_PROFILE = {"user_id": 3, "email": 5, "phone": 5}
+KINDS = ("user_id", "email", "phone", "external_id", "anonymous_id", "device_id")
+PRIORITY = {kind: place for place, kind in enumerate(KINDS, 1)}
+LAST_STRONG = PRIORITY["external_id"]
+MAX_PER_PROFILE = {"user_id": 3, "email": 5, "phone": 5, "external_id": 5}
 BLOCKED = {value.lower() for value in PLACEHOLDERS}
 
 
 @cache
-def stream(events: int) -> tuple[list[Call], Truth]:
-    """Return all calls, slice 1 first, and the truth, of seed 7."""
+def world(events: int) -> tuple[list[Call], Truth, list[Request]]:
+    """Return all calls, slice 1 first, the truth and the requests, of seed 7."""
     with TemporaryDirectory() as folder:
         truth = generate(Path(folder), events=events, seed=7, as_of=AS_OF)
-        return [json.loads(line) for line in read_lines(Path(folder))], truth
+        calls = [json.loads(line) for line in read_lines(Path(folder))]
+        return calls, truth, read_requests(Path(folder))
+
+
+def stream(events: int) -> tuple[list[Call], Truth]:
+    return world(events)[:2]
 
 
 def message_id(call: Call) -> str:
@@ -97,8 +108,10 @@ def identifiers(call: Call, users: set[str]) -> list[Identifier]:
     return sorted(kept, key=lambda one: (PRIORITY[one[0]], one[1]))
 
 
-def resolve(calls: list[Call]) -> dict[Identifier, str]:
-    """Follow the rules of the design, section 5, plainly: (kind, value) to profile."""
+def resolve(
+    calls: list[Call], requests: Iterable[Request] = ()
+) -> dict[Identifier, str]:
+    """Follow the rules of identity plainly: (type, value) to profile."""
     users = user_ids(calls)
     parent: dict[Identifier, Identifier] = {}
 
@@ -114,18 +127,22 @@ def resolve(calls: list[Call]) -> dict[Identifier, str]:
         parent.update((value, value) for value in found)
         at = (call["receivedAt"], message_id(call))
         links += [(*at, found[0], other) for other in found[1:]]
+    for request in requests:  # received later than everything else
+        found = sorted(request.reveals, key=lambda one: PRIORITY[one[0]])
+        parent.update((value, value) for value in found if value not in parent)
+        links += [("9999", request.path, found[0], other) for other in found[1:]]
     users_of, weak_of = defaultdict(set), defaultdict(set)
     for _, _, left, right in links:
         if left[0] == "user_id" and right[0] in ("email", "phone"):
             users_of[right].add(left)
-        if left[0] in ("email", "phone") and PRIORITY[right[0]] > 3:
+        if left[0] in ("email", "phone") and PRIORITY[right[0]] > LAST_STRONG:
             weak_of[left].add(right)
     hubs = {value for value, seen in users_of.items() if len(seen) > 3}
     hubs |= {value for value, seen in weak_of.items() if len(seen) > 100}
     links = sorted(link for link in links if not hubs & {link[2], link[3]})
 
     counts = {value: Counter([value[0]]) for value in parent}
-    strong = [link for link in links if PRIORITY[link[3][0]] <= 3]
+    strong = [link for link in links if PRIORITY[link[3][0]] <= LAST_STRONG]
     strong.sort(key=lambda link: (PRIORITY[link[3][0]], PRIORITY[link[2][0]], *link))
     for _, _, left, right in strong:
         one, two = find(left), find(right)
@@ -135,11 +152,14 @@ def resolve(calls: list[Call]) -> dict[Identifier, str]:
 
     attached: set[Identifier] = set()
     for _, _, left, right in links:
-        if PRIORITY[left[0]] <= 3 < PRIORITY[right[0]] and right not in attached:
+        if (
+            PRIORITY[left[0]] <= LAST_STRONG < PRIORITY[right[0]]
+            and right not in attached
+        ):
             attached.add(right)
             parent[find(right)] = find(left)
     for _, _, left, right in links:
-        if PRIORITY[left[0]] > 3:
+        if PRIORITY[left[0]] > LAST_STRONG:
             for loose, other in ((left, right), (right, left)):
                 if loose not in attached:
                     attached.add(loose)
@@ -205,7 +225,9 @@ def audiences(events: int, instant: int) -> dict[str, frozenset[str]]:
             name = "page"
         profile.events.append((at, name, call))
         profile.plan = traits(call).get("plan") or profile.plan
-        profile.has_email |= any(kind == "email" for kind, _ in found)
+        profile.has_email |= any(
+            identifier_type == "email" for identifier_type, _ in found
+        )
         joined = membership(call)
         if joined:
             profile.company, company_plans[joined[0]] = joined[0], joined[1]
@@ -269,7 +291,8 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         generate(tmp_path / folder, events=3_000, seed=3, as_of=AS_OF)
     generate(tmp_path / "other", events=3_000, seed=4, as_of=AS_OF)
-    for name in ("slice-1.ndjson.gz", "slice-2.ndjson.gz", "truth.json"):
+    files = ("slice-1.ndjson.gz", "slice-2.ndjson.gz", "truth.json")
+    for name in (*files, "requests.ndjson"):
         one = (tmp_path / "one" / name).read_bytes()
         assert one == (tmp_path / "two" / name).read_bytes()
         assert one != (tmp_path / "other" / name).read_bytes()
@@ -365,11 +388,19 @@ def test_every_hardship_occurs(events: int) -> None:
     }
     assert sent_ids & set(PLACEHOLDERS)
     assert any(email and email != email.strip() for email in sent_ids)
-    kinds = [Counter(kind for kind, _ in person.identifiers) for person in truth.people]
-    for kind, number in (("user_id", 2), ("user_id", 3), ("email", 2), ("phone", 1)):
-        assert any(kinds_of[kind] == number for kinds_of in kinds)
-    assert any(kinds_of["email"] and not kinds_of["user_id"] for kinds_of in kinds)
-    assert any(kinds_of["anonymous_id"] == 3 for kinds_of in kinds)
+    counts = [
+        Counter(identifier_type for identifier_type, _ in person.identifiers)
+        for person in truth.people
+    ]
+    for identifier_type, number in (
+        ("user_id", 2),
+        ("user_id", 3),
+        ("email", 2),
+        ("phone", 1),
+    ):
+        assert any(count[identifier_type] == number for count in counts)
+    assert any(count["email"] and not count["user_id"] for count in counts)
+    assert any(count["anonymous_id"] == 3 for count in counts)
     assert any(person.is_anonymous for person in truth.people)
     assert any('"advertising": false' in json.dumps(call) for call in calls)
 
@@ -395,7 +426,12 @@ def test_lines_have_a_realistic_size(tmp_path: Path) -> None:
 
 def test_phones_are_valid_numbers() -> None:
     _, truth = stream(20_000)
-    phones = [v for p in truth.people for kind, v in p.identifiers if kind == "phone"]
+    phones = [
+        v
+        for p in truth.people
+        for identifier_type, v in p.identifiers
+        if identifier_type == "phone"
+    ]
     assert len(phones) > 200
     assert all(phonenumbers.is_valid_number(phonenumbers.parse(v)) for v in phones)
 
@@ -411,14 +447,16 @@ def test_every_identifier_belongs_to_one_person() -> None:
 
 @pytest.mark.parametrize("events", [2_000, 20_000])
 def test_the_rules_find_the_truth(events: int) -> None:
-    calls, truth = stream(events)
-    found = score(truth, resolve(accepted(calls)))
+    calls, truth, requests = world(events)
+    found = score(truth, resolve(accepted(calls), requests))
     assert (found.wrong_fusions, found.missed) == (0, 0)
 
 
 def test_the_naive_way_is_visibly_wrong(tmp_path: Path) -> None:
     truth = generate(tmp_path, events=20_000, seed=7, as_of=AS_OF)
-    found = score(truth, last_user_wins(read_lines(tmp_path)))
+    calls = last_user_wins(read_lines(tmp_path), read_requests(tmp_path))
+    found = score(truth, calls)
+    assert found.absent == 0
     assert found.wrong_fusions >= 10
     assert found.fused_people >= 60
 
@@ -428,9 +466,9 @@ def test_every_audience_gains_and_loses(events: int) -> None:
     before, after = audiences(events, 0), audiences(events, 1)
     assert len(before) == 7
     for name, members in before.items():
-        assert members - after[name], f"nobody left {name}"
-        assert after[name] - members, f"nobody entered {name}"
-        assert members & after[name], f"nobody stayed in {name}"
+        assert members - after[name], f"no member left {name}"
+        assert after[name] - members, f"no member entered {name}"
+        assert members & after[name], f"no member stayed in {name}"
 
 
 def test_score_counts_fusions_and_splits() -> None:

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 import yaml
@@ -81,7 +81,7 @@ def described() -> Iterator[tuple[str, str]]:
             yield f"raw_{stream}", name
 
 
-def commands(command: click.Command, name: str = "loomline") -> Iterator[str]:
+def commands(command: Any, name: str = "loomline") -> Iterator[str]:
     yield name
     for option in command.params:
         yield from (f"{name} {text}" for text in option.opts)

@@ -32,7 +32,7 @@ expectations:
     type: expect_column_max_to_be_between
     kwargs: {column: count_identifiers, max_value: 10}
   - name: every_profile_has_an_email
-    description: A profile without an address reaches nobody.
+    description: A profile without an address cannot be reached.
     severity: warning
     type: expect_column_values_to_not_be_null
     kwargs: {column: email}
@@ -286,7 +286,7 @@ def test_faults_of_all_files_are_told_together(folder: Path, write: Write) -> No
         "first",
         """\
 table: identity_health
-owner: nobody
+owner: ops
 expectations:
   - name: Largest
     description: ""

@@ -187,6 +187,7 @@ class _Supervisor:
         scheme = "https" if self._settings.tls_cert else "http"
         say(f"Collecting at {_url(self._listening, scheme)}")
         say(f"Metrics and live events at {operators_url}")
+        self._say_off(say)
         while True:
             select.select([wake], [], [], 1.0)
             with suppress(BlockingIOError):
@@ -218,10 +219,15 @@ class _Supervisor:
         if self._start(self._settings.workers):
             self._tell(old)
             say("Workers were replaced; the new rules are in force.")
+            self._say_off(say)
         else:
             self._rules = previous
             self._tell(set(self._workers) - old)
             say("New workers could not start; the old ones continue.")
+
+    def _say_off(self, say: Say) -> None:
+        for source, variable in self._rules.webhooks.off.items():
+            say(f"Webhooks of {source} are off: the variable {variable} is not set.")
 
     def _replace_dead(self, say: Say) -> None:
         for process in self._reaped():

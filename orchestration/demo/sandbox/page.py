@@ -1,6 +1,9 @@
 """The sandbox's page: audiences, some members, the last deliveries."""
 
+import base64
+import hashlib
 import html
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
@@ -12,21 +15,29 @@ __all__ = ["HEADERS", "content", "masked", "page"]
 SHOWN_MEMBERS = 6
 SHOWN_DELIVERIES = 10
 
+_HTML = files(__package__).joinpath("page.html").read_text("utf-8")
+_SCRIPTS = re.findall(r"<script>(.*?)</script>", _HTML, re.DOTALL)
+_HASHES = " ".join(
+    f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    for text in _SCRIPTS
+)
+
 HEADERS = {
     "content-type": "text/html; charset=utf-8",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    # Only the page's own script runs, and it reaches only this server.
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    f"script-src {_HASHES}; connect-src 'self'",
     "cache-control": "no-store",
 }
-_HTML = files(__package__).joinpath("page.html").read_text("utf-8")
 
 
 def page(audiences: Mapping[str, Members], deliveries: Sequence[Delivery]) -> str:
-    """The whole document."""
+    """Return the whole document."""
     return _HTML.replace("<!-- content -->", content(audiences, deliveries))
 
 
 def content(audiences: Mapping[str, Members], deliveries: Sequence[Delivery]) -> str:
-    """What changes of it."""
+    """Return the part that the page's script replaces."""
     newest = deliveries[: -SHOWN_DELIVERIES - 1 : -1]
     rows = "".join(map(_delivery_row, newest))
     parts = [_audience(name, members) for name, members in audiences.items()]

@@ -29,7 +29,7 @@ from connectors.destinations.webhook import AudienceChanged, signature
 from connectors.errors import ConfigError
 from connectors.webhook_secrets import secret_bytes
 from orchestration.demo.sandbox.deliveries import Delivery, Members
-from orchestration.demo.sandbox.page import HEADERS, page
+from orchestration.demo.sandbox.page import HEADERS, content, page
 
 __all__ = ["Answer", "Attempt", "Sandbox"]
 
@@ -157,6 +157,11 @@ class Sandbox:
         """What a person sees: audiences, some members, the last deliveries."""
         with self._lock:
             return page(self._audiences, list(self._deliveries.values()))
+
+    def content(self) -> str:
+        """The part of the page that changes as deliveries arrive."""
+        with self._lock:
+            return content(self._audiences, list(self._deliveries.values()))
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """Decide about one request, apply it if it is to be, and say what to answer."""
@@ -310,6 +315,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Answer(403, b""))
         elif path == "/":
             self._send(Answer(200, sandbox.page().encode(), HEADERS))
+        elif path == "/content":
+            self._send(Answer(200, sandbox.content().encode(), HEADERS))
         elif path == "/healthz":
             self._json({"status": "ok", "folder": str(sandbox.folder)})
         elif path == "/audiences":

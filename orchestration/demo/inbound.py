@@ -1,0 +1,159 @@
+"""Requests of the made-up shop: deliveries by Stripe, forms of its newsletter."""
+
+import hashlib
+import hmac
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from connectors.errors import LandingError
+from orchestration.demo.truth import Identifier
+
+__all__ = [
+    *("FILE", "NEWSLETTER", "STRIPE", "Request", "collector", "expected_of", "form"),
+    *("read_requests", "send", "stripe_event", "stripe_signature"),
+]
+
+FILE = "requests.ndjson"
+STRIPE = "/v1/webhooks/stripe"
+NEWSLETTER = "/v1/forms/newsletter"
+
+# The collector ends with its standard input, and so with a demo that is killed: an
+# orphan would keep the lock of the demo's home.
+_UNTIL_STDIN_CLOSES = (
+    'exec 3<&0; { cat <&3; kill $$; } >/dev/null 2>&1 & exec "$0" "$@" 3<&-'
+)
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request, and what is to become of it."""
+
+    path: str
+    content: dict[str, Any]  # of Stripe's JSON, or the fields of a form
+    expected: str | None  # its disposition; None: turned away and not counted
+    reveals: tuple[Identifier, ...] = ()  # of one person, the strongest first
+
+
+def stripe_event(
+    number: int,
+    kind: str,
+    at: int,
+    holds: dict[str, Any],
+    reveals: tuple[Identifier, ...],
+    *,
+    expected: str | None = "admitted",
+    is_live: bool = True,
+) -> Request:
+    """What Stripe sends about an object at `at`, epoch ms."""
+    event = {
+        "id": f"evt_{number:012x}",
+        "object": "event",
+        "type": kind,
+        "created": at // 1000,
+        "livemode": is_live,
+        "data": {"object": holds},
+    }
+    return Request(STRIPE, event, expected, reveals)
+
+
+def form(
+    fields: dict[str, str],
+    reveals: tuple[Identifier, ...] = (),
+    expected: str = "admitted",
+) -> Request:
+    """A newsletter form as a browser sends it."""
+    return Request(NEWSLETTER, fields, expected, reveals)
+
+
+def expected_of(requests: Iterable[Request]) -> dict[str, dict[str, int]]:
+    """Path → disposition → count of items."""
+    found: dict[str, Counter[str]] = {}
+    for request in requests:
+        if request.expected is not None:
+            found.setdefault(request.path, Counter())[request.expected] += 1
+    return {path: dict(counts) for path, counts in sorted(found.items())}
+
+
+def read_requests(folder: Path) -> list[Request]:
+    """The requests of a generated folder."""
+    return msgspec.json.Decoder(Request).decode_lines((folder / FILE).read_bytes())
+
+
+def stripe_signature(secret: str, body: bytes, at: int) -> str:
+    """The header of a delivery, after Stripe's manual.
+
+    Shares nothing with what verifies it (docs.stripe.com/webhooks/signature, "Verify
+    webhook signatures manually", read 2026-11-30).
+    """
+    signed = str(at).encode("ascii") + b"." + body
+    mac = hmac.new(secret.encode("utf-8"), signed, hashlib.sha256)
+    return f"t={at},v1={mac.hexdigest()}"
+
+
+def send(
+    url: str,
+    requests: Iterable[Request],
+    secret: str,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Send every request to a collector, Stripe's signed with the secret.
+
+    Raises:
+        LandingError: one was answered in another way than it should be.
+    """
+    with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+        for request in requests:
+            is_forged = request.expected is None
+            if request.path == STRIPE:
+                body = msgspec.json.encode(request.content)
+                signer = "whsec_of_a_stranger" if is_forged else secret
+                headers = {
+                    "content-type": "application/json",
+                    "stripe-signature": stripe_signature(signer, body, int(clock())),
+                }
+                answer = client.post(request.path, content=body, headers=headers)
+            else:
+                answer = client.post(request.path, data=request.content)
+            if answer.is_error if not is_forged else answer.status_code != 401:
+                raise LandingError(
+                    f"The collector answered {request.path} with {answer.status_code}."
+                )
+
+
+@contextmanager
+def collector(project_path: Path) -> Iterator[str]:
+    """A collector on the home of the environment, on a free port; yields its URL.
+
+    Raises:
+        LandingError: it does not start; it has said why.
+    """
+    loomline = str(Path(sys.executable).parent / "loomline")
+    command = [loomline, "collect", "--port", "0", "--admin-port", "0"]
+    with subprocess.Popen(
+        ["sh", "-c", _UNTIL_STDIN_CLOSES, *command],
+        cwd=project_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("Collecting at "):
+            raise LandingError(
+                "The demo's collector did not start, for the reason above. If "
+                "`make dev` is running, stop it, then run the demo again."
+            )
+        try:
+            yield line.split()[-1]
+        finally:
+            process.stdin.close()
+            process.wait()
