@@ -116,12 +116,18 @@ def _engine_line(message: str, node: Any, project: Path) -> int | None:
     those that Jinja replaced, which is where a call of macros begins.
     """
     found = _STATEMENT_LINE.search(message)
-    if found is None or not node.compiled_code or not node.build_path:
+    if found is None or not node.compiled_code:
         return None
-    compiled = node.compiled_code.strip()
-    before, inside, _ = (project / node.build_path).read_text().partition(compiled)
+    if node.contract.enforced:
+        # dbt checks it by a query of its own, before it writes the statement.
+        statement = f"\nDESCRIBE (select * from (\n{node.compiled_code}"
+    elif node.build_path:
+        statement = (project / node.build_path).read_text()
+    else:
+        return None
+    before, inside, _ = statement.partition(node.compiled_code.strip())
     source = node.raw_code.strip().splitlines()
-    lines = compiled.splitlines() if inside else []
+    lines = inside.splitlines()
     # dbt writes a comment of its own above the statement, as long as it is told to.
     expected = int(found[1]) - 1 - before.count("\n")
     excerpt = found[2].strip(" .")
