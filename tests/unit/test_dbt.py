@@ -94,11 +94,11 @@ def test_every_model_and_seed_is_described(project_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def built(project_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """Two runs over 300 events, the first one pushed to a file destination."""
+    """Two runs over 600 events, the first one pushed to a file destination."""
     folder = tmp_path_factory.mktemp("built")
     home = Home(folder)
     prepare(home)
-    generate(folder / "generated", events=300, seed=7, as_of=AS_OF)
+    generate(folder / "generated", events=600, seed=7, as_of=AS_OF)
     models = Models(Project(project_path, Home(folder)))
     for number, at in enumerate(AS_OF, 1):
         (file,) = (folder / "generated").glob(f"slice-{number}.*")
