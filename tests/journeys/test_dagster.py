@@ -186,7 +186,8 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
         [sys.executable, "-c", "import orchestration.definitions"], code=1
     )
     ran = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
-    for said in (loaded.stderr, ran.stderr):
+    served = checkout.run([str(checkout.bin / "loomline"), "dev"], code=2)
+    for said in (loaded.stderr, ran.stderr, served.stderr):
         for told in (
             r"aud_churn_risk\.yml, line 5: `sync_to` names crm, but",
             r"landing/defs\.yaml, line \d+: `expectations\.1\.severity`",
