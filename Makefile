@@ -57,7 +57,8 @@ dev: env ## Dagster's web interface and a sandbox that plays the destinations
 
 .PHONY: test
 test: env ## every test that needs nothing but Python
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=
 
 # Two processes: SQLFluff takes as long as everything else.
 .PHONY: lint lint-python lint-models

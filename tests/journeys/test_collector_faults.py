@@ -287,6 +287,7 @@ def test_a_worker_out_of_file_descriptors_recovers_and_still_sees_revoked_keys(
             answer = connection.getresponse()
             answer.read()
             assert answer.status == 503
+        connection.close()
         lift()
         wait_until(lambda: answers(collector) and health(collector) == 200)
         assert post(collector, "after") == 200

@@ -320,6 +320,7 @@ def test_clients_that_never_finish_are_thrown_out_within_75_s(
     for one in (silent, starting, sending_body):
         one.settimeout(76 - (time.monotonic() - began_at))
         assert is_closed(one)
+        one.close()
 
 
 def test_headers_and_trailers_without_an_end_are_cut_off(shared: Collecting) -> None:
@@ -456,6 +457,7 @@ def test_how_much_of_a_key_fits_takes_the_same_time(shared: Collecting) -> None:
             )
             connection.getresponse().read()
             times.append(time.perf_counter() - started)
+    connection.close()
     first, last = map(statistics.median, taken_s.values())
     noise_s = statistics.quantiles(taken_s["XK_TEST_1"], n=4)
     assert abs(first - last) < max(noise_s[2] - noise_s[0], 50e-6)

@@ -59,7 +59,8 @@ class Checkout:
         return Path(sys.executable).parent
 
     def env(self) -> dict[str, str]:
-        kept = ("HOME", "LANG", "PATH", "TMPDIR", "VIRTUAL_ENV")
+        kept = ["HOME", "LANG", "PATH", "TMPDIR", "VIRTUAL_ENV"]
+        kept += ["COVERAGE_PROCESS_CONFIG"]  # set while coverage is measured
         return {name: os.environ[name] for name in kept if name in os.environ} | {
             "LOOMLINE_PROJECT": str(self.path)
         }

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ def test_a_change_is_checked_on_every_python_that_loomline_runs_on() -> None:
     ]
     assert job["steps"][-1] == {"run": ".ci/run"}
     assert job["timeout-minutes"] == 90
+
+
+def test_a_warning_is_an_error() -> None:
+    with pytest.raises(UserWarning, match="ours"):
+        warnings.warn("ours", stacklevel=1)
+
+
+def test_make_test_measures_coverage_and_a_single_test_does_not() -> None:
+    tools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
+    assert "--cov" in (PROJECT / "Makefile").read_text()
+    assert "--cov" not in tools["pytest"]["ini_options"]["addopts"]
+    assert tools["coverage"]["run"]["branch"]
+    assert tools["coverage"]["report"]["fail_under"] > 0
 
 
 @pytest.mark.parametrize("kind", ["bug", "idea"])
