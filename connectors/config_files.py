@@ -1,4 +1,4 @@
-"""YAML files that people write: what they hold, and on which line."""
+"""Reads YAML configuration files and reports faults with file and line."""
 
 import math
 import re
@@ -20,7 +20,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 class _AsJson(yaml.SafeLoader):
-    """YAML whose values are JSON's: a date is the text that was written."""
+    """Reads YAML as JSON values: a date stays the text that was written."""
 
 
 _AsJson.yaml_implicit_resolvers = {
@@ -30,12 +30,12 @@ _AsJson.yaml_implicit_resolvers = {
 
 
 class ConfigFile:
-    """One YAML file: its `content`, and the place of everything in it.
+    """One YAML file: its `content`, and the line of every entry.
 
-    With `as_json` it may hold only what JSON can, and dates are text.
+    With `as_json` only JSON values are allowed, and dates are read as text.
 
     Raises:
-        ConfigError: the file cannot be read as YAML, or says something twice.
+        ConfigError: the file is not valid YAML, or repeats a key.
     """
 
     def __init__(self, path: Path, *, as_json: bool = False) -> None:
@@ -52,7 +52,7 @@ class ConfigFile:
                 f"{path}{line}: not readable as YAML ({type(error).__name__})."
             ) from error
         faults = [
-            f"{path}, line {key.start_mark.line + 1}: `{key.value}` stands here twice;"
+            f"{path}, line {key.start_mark.line + 1}: `{key.value}` is set twice;"
             " remove one."
             for key in _repeated(self._root)
         ]
@@ -65,7 +65,7 @@ class ConfigFile:
             raise ConfigError("\n".join(faults))
 
     def line(self, keys: Iterable[str | int]) -> int:
-        """Where the entry stands that these keys lead to, else its nearest holder."""
+        """Return the line of the entry at `keys`, else of its nearest ancestor."""
         node, line = self._root, 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
@@ -87,11 +87,11 @@ class ConfigFile:
         return line
 
     def place(self, *keys: str | int) -> str:
-        """`path, line N`, as messages begin."""
+        """Return `path, line N`, the beginning of a message."""
         return f"{self.path}, line {self.line(keys)}"
 
     def unknown(self, known: Collection[str], *keys: str | int) -> str:
-        """The message about a key that is none of `known`, with the nearest of them."""
+        """Return the message for a key not in `known`; suggests the closest match."""
         near = get_close_matches(str(keys[-1]), known, n=1)
         allowed = ", ".join(sorted(known))
         return (
@@ -102,24 +102,24 @@ class ConfigFile:
     def read(
         self, model: type[_Model], value: Any, faults: list[str], *keys: str | int
     ) -> _Model | None:
-        """The `value` that stands at `keys`, as a model.
+        """Convert the `value` at `keys` to a model.
 
-        None when it is none; what is wrong is added to `faults`, one for every key.
+        Returns None if that fails, and adds one fault per key to `faults`.
         """
         fields = {field.encode_name: field for field in msgspec.structs.fields(model)}
         if not isinstance(value, dict):
             allowed = ", ".join(sorted(fields))
-            faults.append(f"{self.place(*keys)}: must hold keys: {allowed}.")
+            faults.append(f"{self.place(*keys)}: must be a mapping with: {allowed}.")
             return None
-        found = len(faults)
+        count_before = len(faults)
         for key in value:
             if key not in fields:
                 faults.append(self.unknown(fields, *keys, key))
-        given: dict[str, Any] = {}
+        fields_read: dict[str, Any] = {}
         for key, field in fields.items():
             if key in value:
                 try:
-                    given[field.name] = msgspec.convert(value[key], field.type)
+                    fields_read[field.name] = msgspec.convert(value[key], field.type)
                 except msgspec.ValidationError as error:
                     steps, message = _explained(error, field.type)
                     place = self.place(*keys, key, *steps)
@@ -127,13 +127,13 @@ class ConfigFile:
                     faults.append(f"{place}: `{name}`: {message}.")
             elif field.required:
                 faults.append(f"{self.place(*keys)}: `{key}` is missing.")
-        return model(**given) if len(faults) == found else None
+        return model(**fields_read) if len(faults) == count_before else None
 
 
 def _explained(
     error: msgspec.ValidationError, wanted: Any
 ) -> tuple[list[str | int], str]:
-    """Where below its key the error is, and what to say of it."""
+    """Return the error's path below its key, and the message."""
     text = str(error)
     where = _WHERE.search(text)
     steps: list[str | int] = [
@@ -146,7 +146,7 @@ def _explained(
 
 
 def _repeated(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    """Keys that stand twice in one mapping: YAML would keep the last of them."""
+    """Yield keys repeated within one mapping; YAML would keep the last."""
     if isinstance(node, yaml.SequenceNode):
         for value in node.value:
             yield from _repeated(value)
@@ -168,7 +168,7 @@ def _no_json(
             if isinstance(key, str):
                 yield from _no_json(member, (*keys, key))
             else:
-                yield keys, f"the key {key!r} is no text here; put it in quotes"
+                yield keys, f"the key {key!r} is not text; put it in quotes"
     elif isinstance(value, list):
         for index, member in enumerate(value):
             yield from _no_json(member, (*keys, index))

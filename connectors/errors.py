@@ -1,15 +1,15 @@
 """Every error Loomline raises on purpose.
 
     LoomlineError
-    ├── ConfigError              a file or a variable must be corrected by somebody
-    ├── LandingError             landing stopped half-way; doing it again goes on
-    ├── SourceError              what should be read is missing or not recognised
+    ├── ConfigError              a file or an environment variable needs correcting
+    ├── LandingError             landing stopped partway; retrying resumes it
+    ├── SourceError              the input is missing or not recognized
     └── DeliveryError            a destination did not confirm a batch
         ├── Retryable            the same batch may be sent again
         │   ├── Throttled        … after `retry_after_s` seconds
         │   └── Unavailable      … after a while
         └── Permanent            sending the same batch again cannot help
-            └── Rejected         refused, because of its rows or of the destination
+            └── Rejected         refused, because of its rows or the destination
 
 Messages carry ids and counts and say what to do; never personal data.
 """
@@ -33,15 +33,15 @@ __all__ = [
 
 
 class LoomlineError(Exception):
-    """Anything Loomline raises on purpose."""
+    """Base class of every error Loomline raises on purpose."""
 
 
 class ConfigError(LoomlineError):
-    """A configuration cannot be used; the message lists every fault."""
+    """The configuration is not usable; the message lists every fault."""
 
 
 class LandingError(LoomlineError):
-    """Landing stopped half-way; nothing is lost, and doing it again goes on."""
+    """Landing stopped partway; nothing is lost, and retrying resumes it."""
 
 
 class DeliveryError(LoomlineError):
@@ -49,7 +49,7 @@ class DeliveryError(LoomlineError):
 
 
 class Retryable(DeliveryError):
-    """Not confirmed; the same batch may be sent again."""
+    """The batch was not confirmed and may be sent again."""
 
 
 class Throttled(Retryable):
@@ -61,15 +61,15 @@ class Throttled(Retryable):
 
 
 class Unavailable(Retryable):
-    """No answer, or none that confirms anything."""
+    """The destination did not answer, or its answer confirms nothing."""
 
 
 class Permanent(DeliveryError):
     """Sending the same batch again cannot help.
 
-    `concerns` says why: "rows" when fewer or other rows may pass, "destination" when
-    no row would (a wrong address, a refused key), so that nothing is split and all
-    rows stay pending until somebody has corrected it.
+    `concerns` is "rows" when fewer or other rows may pass, "destination" when no row
+    would (a wrong address, a refused key): the batch is not split, and all rows stay
+    pending until the configuration is corrected.
     """
 
     def __init__(
@@ -84,4 +84,4 @@ class Rejected(Permanent):
 
 
 class SourceError(LoomlineError):
-    """What should be read is missing or not recognised; the message says which."""
+    """The input is missing or not recognized; the message names it."""

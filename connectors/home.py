@@ -1,4 +1,4 @@
-"""The home folder: where one installation keeps everything it knows."""
+"""The home folder: all data of one installation."""
 
 import errno
 import os
@@ -19,15 +19,15 @@ class Home:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Home":
-        """LOOMLINE_HOME, or `data` below the working directory."""
+        """Return LOOMLINE_HOME, or `data` below the working directory."""
         return cls(Path(env.get("LOOMLINE_HOME") or "data").absolute())
 
     def check(self) -> None:
-        """Refuse a path that is not a folder and cannot become one; make nothing.
+        """Refuse a path that is not a folder and cannot become one; create nothing.
 
         Raises:
-            ConfigError: the path is a file or below one, or this user may not read it
-                or make it.
+            ConfigError: the path is a file or below one, or this user may not read or
+                create it.
         """
         try:
             if self.path.exists():
@@ -38,10 +38,10 @@ class Home:
             raise self._unusable(error) from error
 
     def make(self, *folders: Path) -> None:
-        """Make the home folder, and these folders in it, where they are missing.
+        """Create the home folder, and these folders in it, if missing.
 
         Raises:
-            ConfigError: one cannot be made, or the home folder cannot be written to.
+            ConfigError: one cannot be created, or the home folder is not writable.
         """
         try:
             for folder in (self.path, *folders):
@@ -55,12 +55,12 @@ class Home:
         reason = "it is not a folder" if is_file else f"{error.strerror}"
         return ConfigError(
             f"The home folder {self.path} cannot be used: {reason}. Set LOOMLINE_HOME "
-            "to a folder that this user can make and write to."
+            "to a folder that this user can create and write to."
         )
 
     @property
     def demo(self) -> Path:
-        """What the demo was made with; a home of anything else does not have it."""
+        """Settings of the demo; exists only in a home the demo created."""
         return self.path / "demo.json"
 
     @property
@@ -82,7 +82,7 @@ class Home:
 
     @property
     def published(self) -> Path:
-        """The versions that readers read, and `current`."""
+        """The published snapshots, and `current`."""
         return self.path / "published"
 
     @property

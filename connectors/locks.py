@@ -1,4 +1,4 @@
-"""Locks between processes of one machine, released by the kernel when one dies."""
+"""Locks between processes on one machine; the kernel releases them on exit."""
 
 import fcntl
 import os
@@ -14,9 +14,9 @@ __all__ = ["exclusive", "is_held"]
 def exclusive(
     path: Path, *, on_wait: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Hold the lock file for the block; wait while another process does.
+    """Hold the lock file for the block; wait while another process holds it.
 
-    `on_wait` is told once who holds it, as the holder described itself.
+    `on_wait` is called once, with the holder's description of itself.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -35,7 +35,7 @@ def exclusive(
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock file at this moment."""
+    """Return whether a process holds the lock file right now."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Secrets of Standard Webhooks, as both sides of a webhook are given them."""
+"""Decodes Standard Webhooks secrets, for incoming and outgoing webhooks alike."""
 
 import base64
 import binascii
@@ -7,10 +7,10 @@ __all__ = ["secret_bytes"]
 
 
 def secret_bytes(text: str) -> bytes:
-    """The key in `whsec_<base64 of 24 to 64 bytes>`.
+    """Return the key in `whsec_<base64 of 24 to 64 bytes>`.
 
     Raises:
-        ValueError: the text is something else; says what a secret looks like.
+        ValueError: the text is something else; the message describes the format.
     """
     encoded = text.removeprefix("whsec_")
     try:
@@ -19,6 +19,6 @@ def secret_bytes(text: str) -> bytes:
         key = b""
     if encoded == text or not 24 <= len(key) <= 64:
         raise ValueError(
-            "a secret is whsec_ and the base64 of 24 to 64 random bytes; copy it whole"
+            "a secret is whsec_ and the base64 of 24 to 64 random bytes; copy all of it"
         )
     return key

@@ -1,4 +1,4 @@
-"""What is said of an audience beside its SQL: where it goes, how often, whose it is."""
+"""Reads the YAML of audience models: destinations, refresh, owner."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Refresh = Literal["continuous", "hourly", "daily"]
 REFRESHES: tuple[Refresh, ...] = get_args(Refresh)
 
 META = ("sync_to", "refresh", "owner")
-"""Keys of `config.meta`; each does something."""
+"""Supported keys of `config.meta`."""
 
 NOT_YET = ("on_enter", "cooldown_days")
 
@@ -23,8 +23,8 @@ ENTRY = (
     *("description", "docs", "latest_version", "name", "tests", "time_spine"),
     "versions",
 )
-"""Keys that dbt reads of a model's entry. It says nothing about others. `meta` is read
-here below `config` alone."""
+"""Keys of a model's entry that dbt reads. It silently ignores others. `meta` is read
+here only below `config`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Audience:
 def read_audiences(
     folder: Path, destinations: Mapping[str, object]
 ) -> tuple[dict[str, Audience], list[str]]:
-    """Every `aud_*.sql` of the folder by name, and the faults of the files beside them.
+    """Return every `aud_*.sql` of the folder by name, and the faults of its YAML files.
 
-    A key that nothing reads is a fault: it is a typo of one that something does.
+    An unknown key is a fault, because it is most likely a typo.
     """
     audiences = {
         path.stem: Audience(path.stem) for path in sorted(folder.glob("**/aud_*.sql"))
@@ -79,7 +79,7 @@ def _audience_entries(file: ConfigFile) -> Iterator[tuple[int, dict[str, Any]]]:
     content = file.content if isinstance(file.content, dict) else {}
     models = content.get("models") or []
     for number, model in enumerate(models if isinstance(models, list) else []):
-        # dbt itself says what else may be wrong with an entry.
+        # dbt itself reports other faults of an entry.
         if isinstance(model, dict) and str(model.get("name", "")).startswith("aud_"):
             yield number, cast(dict[str, Any], model)
 
@@ -99,14 +99,14 @@ def _faults(
             yield file.unknown(ENTRY, *entry, key)
     config = model.get("config", {})
     if not isinstance(config, dict):
-        yield f"{file.place(*entry, 'config')}: `config` must hold keys."
+        yield f"{file.place(*entry, 'config')}: `config` must be a mapping."
         return
     for key in config:
-        if key in (*META, *NOT_YET):  # others may be an adapter's
+        if key in (*META, *NOT_YET):  # others may belong to an adapter
             yield _misplaced(file, *entry, "config", key)
     meta = config.get("meta", {})
     if not isinstance(meta, dict):
-        yield f"{file.place(*here)}: `meta` must hold keys."
+        yield f"{file.place(*here)}: `meta` must be a mapping."
         return
     for key in meta:
         if key in NOT_YET:
@@ -116,14 +116,14 @@ def _faults(
     sync_to = meta.get("sync_to", [])
     place = file.place(*here, "sync_to")
     if not isinstance(sync_to, list) or len({*map(str, sync_to)}) < len(sync_to):
-        yield f"{place}: `sync_to` must be a list of different destinations."
+        yield f"{place}: `sync_to` must be a list of distinct destinations."
     else:
         known = ", ".join(sorted(destinations)) or "none"
         for name in sync_to:
             if name not in destinations:
                 yield (
                     f"{place}: `sync_to` names {name}, but there is no "
-                    f"orchestration/defs/destinations/{name}/defs.yaml; there are: "
+                    f"orchestration/defs/destinations/{name}/defs.yaml; configured: "
                     f"{known}."
                 )
     if meta.get("refresh", "daily") not in REFRESHES:
@@ -138,5 +138,5 @@ def _faults(
 def _misplaced(file: ConfigFile, *keys: str | int) -> str:
     where = "config" if keys[-1] == "meta" else "config.meta"
     return (
-        f"{file.place(*keys)}: `{keys[-1]}` is not read here; write it under `{where}`."
+        f"{file.place(*keys)}: `{keys[-1]}` has no effect here; move it to `{where}`."
     )

@@ -1,4 +1,4 @@
-"""Where the project and its home are, and what its configuration names."""
+"""The project, its home folder, and the names in its configuration."""
 
 import os
 import re
@@ -15,8 +15,8 @@ from connectors.errors import ConfigError
 from connectors.home import Home
 from orchestration.audiences import Audience, read_audiences
 
-# What only a run needs is imported where it is: a collector has to be up in a moment,
-# and these are half of its start.
+# Imports that only a run needs are local: they are half of a collector's start time,
+# and it must start quickly.
 if TYPE_CHECKING:
     from connectors.destinations.settings import Settings
 
@@ -32,8 +32,8 @@ NO_TELEMETRY = {
 
 
 MOST_MEMORY = 4 << 30
-"""Default limit of the warehouse's engine, in bytes, where a quarter of the machine's
-memory is more."""
+"""Upper bound of the engine's default memory limit, in bytes; the default is a quarter
+of the machine's memory."""
 
 _MEMORY = re.compile(r"[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
@@ -47,20 +47,20 @@ class Project:
 
     @classmethod
     def find(cls) -> "Project":
-        """The project's own `.env` is read; what the environment holds already wins.
+        """Find the project and load its `.env`; the environment takes precedence.
 
-        Leaves LOOMLINE_HOME absolute, LOOMLINE_MEMORY_LIMIT set, and the telemetry of
-        the tools below off.
+        Makes LOOMLINE_HOME absolute, sets LOOMLINE_MEMORY_LIMIT, and disables usage
+        telemetry of dbt, Dagster and SQLMesh.
 
         Raises:
-            ConfigError: no project found, the home is no folder that can be read, or
-                the limit of memory is not a size.
+            ConfigError: no project was found, the home is not a readable folder, or
+                the memory limit is not a size.
         """
         path = find_project_path()
         written = dotenv_values(path / ".env")
         load_dotenv(path / ".env")
-        # The demo's instant is for the demo's home: with another one it would stop the
-        # clock of a real installation. So is its record of runs.
+        # LOOMLINE_NOW belongs to the demo's home: with another one it would stop the
+        # clock of a real installation. DAGSTER_HOME, the record of runs, does too.
         if os.environ.get("LOOMLINE_HOME") != written.get("LOOMLINE_HOME"):
             for name in ("LOOMLINE_NOW", "DAGSTER_HOME"):
                 if os.environ.get(name) == written.get(name):
@@ -83,14 +83,14 @@ class Project:
 
     @property
     def defs(self) -> Path:
-        """Where destinations, checks and sources are configured."""
+        """The folder that configures destinations, checks and sources."""
         return self.path / "orchestration" / "defs"
 
     def audiences(self) -> dict[str, Audience]:
-        """The audience models, `aud_…`, by name.
+        """Return the audience models, `aud_…`, by name.
 
         Raises:
-            ConfigError: every fault of every file, in one message.
+            ConfigError: lists every fault of every file.
         """
         audiences, faults = self._read_audiences(self.destinations())
         if faults:
@@ -98,21 +98,22 @@ class Project:
         return audiences
 
     def destinations(self) -> "dict[str, Settings]":
-        """The configured destinations by name.
+        """Return the configured destinations by name.
 
         Raises:
-            ConfigError: every fault of every file, in one message.
+            ConfigError: lists every fault of every file.
         """
         from connectors.destinations.settings import load_destinations
 
-        return load_destinations(self.defs / "destinations")
+        return load_destinations(self.defs)
 
     def check(self, *, with_variables: bool = True) -> None:
-        """Look at every name, file and environment variable that a run will need.
+        """Check every name, file and environment variable a run will need.
 
         Raises:
-            ConfigError: all faults together, one a line, with file and line.
+            ConfigError: lists all faults, one per line, with file and line.
         """
+        from connectors.component_files import DESTINATION, find
         from connectors.destinations.settings import missing_secrets
         from orchestration.expectations import load_suites
 
@@ -122,11 +123,12 @@ class Project:
             destinations = self.destinations()
         except ConfigError as error:
             faults += str(error).splitlines()
-        named = destinations or dict.fromkeys(_folders(self.defs / "destinations"))
+        files = {file.parent.name: file for file in find(self.defs, DESTINATION)}
+        named = destinations or files
         audiences, wrong = self._read_audiences(named)
         faults += wrong
         try:
-            load_suites(self.defs / "checks")
+            load_suites(self.defs)
         except ConfigError as error:
             faults += str(error).splitlines()
         used = {name for audience in audiences.values() for name in audience.sync_to}
@@ -134,13 +136,13 @@ class Project:
             used = set()
         needed = {name: destinations[name] for name in used & {*destinations}}
         for name, key, variable in missing_secrets(needed, os.environ):
-            file = ConfigFile(self.defs / "destinations" / name / "defs.yaml")
+            file = ConfigFile(files[name])
             faults.append(
-                f"{file.place(key)}: set the variable {variable}; `make demo` writes "
-                "one for the demo into .env."
+                f"{file.place('attributes', key)}: set the variable {variable}; "
+                "`make demo` writes one for the demo into .env."
             )
-        if faults:
-            raise ConfigError("\n".join(faults))
+        if faults:  # a file of no known type is told of twice
+            raise ConfigError("\n".join(dict.fromkeys(faults)))
 
     def _read_audiences(
         self, destinations: Mapping[str, object]
@@ -148,7 +150,7 @@ class Project:
         return read_audiences(self.path / "models" / "audiences", destinations)
 
     def dbt_vars(self) -> dict[str, Any]:
-        """What the models cannot find out themselves, as dbt variables."""
+        """Return the dbt variables with the configuration the models need."""
         return {
             "audiences": list(self._read_audiences({})[0]),
             "destinations": {
@@ -162,37 +164,33 @@ class Project:
         }
 
 
-def _folders(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
-
-
 def _default_memory_limit() -> str:
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{min(machine // 4, MOST_MEMORY) >> 20}MiB"
 
 
 def find_project_path() -> Path:
-    """By LOOMLINE_PROJECT, or upward from the working directory.
+    """Find the project by LOOMLINE_PROJECT, or upward from the working directory.
 
     Raises:
-        ConfigError: no project there.
+        ConfigError: no project was found.
     """
-    given = os.environ.get("LOOMLINE_PROJECT")
-    start = Path(given).absolute() if given else Path.cwd()
-    for path in [start] if given else [start, *start.parents]:
+    configured = os.environ.get("LOOMLINE_PROJECT")
+    start = Path(configured).absolute() if configured else Path.cwd()
+    for path in [start] if configured else [start, *start.parents]:
         if (path / MARK).is_file():
             return path
     raise ConfigError(
-        f"No Loomline project in {start}{'' if given else ' or above it'}: "
+        f"No Loomline project in {start}{'' if configured else ' or above it'}: "
         "change into one, or set LOOMLINE_PROJECT to its folder."
     )
 
 
 def instant(as_of: str | None, env: Mapping[str, str] = os.environ) -> datetime:
-    """The instant of evaluation: `--as-of`, else LOOMLINE_NOW, else the clock's.
+    """Return the as-of instant: `--as-of`, else LOOMLINE_NOW, else the current time.
 
     Raises:
-        ConfigError: no ISO 8601 instant.
+        ConfigError: the text is not an ISO 8601 instant.
     """
     text = as_of or env.get("LOOMLINE_NOW")
     if not text:
@@ -201,6 +199,6 @@ def instant(as_of: str | None, env: Mapping[str, str] = os.environ) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"{text!r} is no instant; write it like 2026-05-01T00:00:00Z."
+            f"{text!r} is not an instant; write it like 2026-05-01T00:00:00Z."
         ) from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

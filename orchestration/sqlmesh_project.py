@@ -1,7 +1,7 @@
-"""SQLMesh on the models of dbt, for development; see docs/sqlmesh.md.
+"""Runs SQLMesh on the dbt models, for development; see docs/sqlmesh.md.
 
-It is never given the path of the production warehouse: what it builds, and what it
-remembers of it, is in `sqlmesh/` in the home folder.
+SQLMesh never gets the path of the production warehouse: its tables and its state are in
+`sqlmesh/` in the home folder.
 """
 
 import os
@@ -31,17 +31,17 @@ from orchestration.project import NO_TELEMETRY, Project, instant
 
 __all__ = ["sqlmesh_project"]
 
-Columns = dict[str, dict[str, str]]  # of each table of `prod`: name → type
+Columns = dict[str, dict[str, str]]  # per table of `prod`: name → type
 
 
 class Loader(DbtLoader):
-    """Reads the models as dbt means them, where SQLMesh would read them otherwise."""
+    """Reads the models as dbt does where SQLMesh would read them differently."""
 
     environment: Mapping[str, str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Not earlier: what a config sets in the environment, SQLMesh takes back. Not
-        # later: `sqlmesh run` makes a loader and loads nothing.
+        # Not earlier: SQLMesh resets environment variables set by a config. Not later:
+        # `sqlmesh run` creates a loader without loading anything.
         os.environ.update(self.environment)
         super().__init__(*args, **kwargs)
 
@@ -51,11 +51,11 @@ class Loader(DbtLoader):
         for project in super()._load_projects():
             for package in project.packages.values():
                 for model in package.models.values():
-                    # A changed model is built beside the old one.
+                    # Build a changed model beside the old one.
                     model.forward_only = False
                     if model.unique_key:
-                        # dbt's delete+insert: a key may stand for several rows. SQLMesh
-                        # would merge, and keep one row of each.
+                        # dbt's delete+insert: a key may have several rows. SQLMesh
+                        # would merge and keep one row per key.
                         model.partition_by = model.unique_key
                         model.unique_key = None
         return self._projects
@@ -64,19 +64,19 @@ class Loader(DbtLoader):
         models, indexed = super()._load_models(*args, **kwargs)
         for name, model in models.items():
             if isinstance(model, SeedModel):
-                # `None` and `nan` are words here, as they are to dbt.
+                # `None` and `nan` are plain text, as in dbt.
                 csv = CsvSettings(keep_default_na=False, na_values=[""])
                 kind = model.kind.copy(update={"csv_settings": csv})
                 models.update({name: model.copy(update={"kind": kind})})
         return models, indexed
 
     def load_model_tests(self) -> list[ModelTestMetadata]:
-        """Those of dbt, without the ones that put something in a macro's place."""
+        """Return dbt's unit tests, except those that override a macro."""
         columns = self._columns()
         if not columns:
             get_console().log_warning(
-                "Unit tests take the types of columns from `prod`: there are none "
-                "before the first `sqlmesh plan`."
+                "Unit tests take column types from `prod`, which is empty before the "
+                "first `sqlmesh plan`."
             )
             return []
         return [
@@ -86,13 +86,13 @@ class Loader(DbtLoader):
         ]
 
     def _columns(self) -> Columns:
-        found: Columns = {}
+        columns: Columns = {}
         for table, column, kind in self.context.engine_adapter.fetchall(
             "select schema_name || '.' || table_name, column_name, data_type "
             "from duckdb_columns() where database_name = current_database()"
         ):
-            found.setdefault(table, {})[column] = kind
-        return found
+            columns.setdefault(table, {})[column] = kind
+        return columns
 
 
 def _unit_tests(project: DbtProject, columns: Columns) -> Iterator[ModelTestMetadata]:
@@ -102,9 +102,9 @@ def _unit_tests(project: DbtProject, columns: Columns) -> Iterator[ModelTestMeta
         if _is_for_dbt_alone(test):
             continue
         model = names[test.model]
-        given = {names[one.input.split("'")[1]]: one for one in test.given}
-        if not columns.keys() >= {model, *given}:
-            continue  # new ones, which `prod` does not have yet
+        inputs = {names[one.input.split("'")[1]]: one for one in test.given}
+        if not columns.keys() >= {model, *inputs}:
+            continue  # new models are not in `prod` yet
         expected: Any = test.expect.rows
         if not expected:
             nulls = ", ".join(f'null as "{name}"' for name in columns[model])
@@ -114,12 +114,12 @@ def _unit_tests(project: DbtProject, columns: Columns) -> Iterator[ModelTestMeta
             test_name=test.name,
             body={
                 "model": model,
-                # A column that a row leaves out is null, of the type it has.
+                # A column missing in a row is null, of the column's type.
                 "inputs": {
                     name: {"query": one.rows}
                     if one.format == UnitTestFormat.SQL
                     else {"rows": one.rows, "columns": columns[name]}
-                    for name, one in given.items()
+                    for name, one in inputs.items()
                 },
                 "outputs": {"query": expected, "partial": True},
             },
@@ -127,7 +127,7 @@ def _unit_tests(project: DbtProject, columns: Columns) -> Iterator[ModelTestMeta
 
 
 def _is_for_dbt_alone(test: UnitTestDefinition) -> bool:
-    """SQLMesh renders a model with its own macros, and as for the first time."""
+    """Return whether a test needs dbt: SQLMesh renders models with its own macros."""
     overrides = test.overrides
     if overrides is None:
         return False
@@ -138,18 +138,18 @@ def _is_for_dbt_alone(test: UnitTestDefinition) -> bool:
 
 
 def _let_environment_win(path: Path) -> None:
-    """SQLMesh lets `.env` win over the environment; here it is the other way round."""
-    given = psutil.Process().environ()  # as it was when the process began
+    """Give the environment precedence over `.env`; SQLMesh does the opposite."""
+    initial = psutil.Process().environ()  # as of process start
     for name in dotenv_values(path / ".env"):
-        if name in given:
-            os.environ[name] = given[name]
+        if name in initial:
+            os.environ[name] = initial[name]
 
 
 def _write_profile(path: Path, folder: Path) -> None:
-    """The project's connection to DuckDB, but to a file of SQLMesh's own."""
+    """Write the project's DuckDB profile, pointing to SQLMesh's own file."""
     ((name, profile),) = yaml.safe_load(path.read_text(encoding="utf-8")).items()
     output = profile["outputs"]["duckdb"] | {"path": str(folder / "warehouse.duckdb")}
-    output.pop("threads", None)  # it has one, and says so
+    output.pop("threads", None)  # SQLMesh always uses one, and warns otherwise
     written = yaml.safe_dump(
         {name: {"target": "duckdb", "outputs": {"duckdb": output}}}
     )
@@ -159,7 +159,7 @@ def _write_profile(path: Path, folder: Path) -> None:
 
 
 def _environment(home: Home, folder: Path) -> dict[str, str]:
-    """What the models read of a run, and what keeps dbt to the profile above."""
+    """Return the variables the models read, and the profile's folder."""
     return NO_TELEMETRY | {
         "LOOMLINE_HOME": str(home.path),
         "LOOMLINE_NOW": instant(None).isoformat(),
@@ -170,10 +170,10 @@ def _environment(home: Home, folder: Path) -> dict[str, str]:
 
 
 def sqlmesh_project(path: Path) -> Config:
-    """The configuration of the project in a folder, on its home's copy.
+    """Return the configuration of the project in a folder, on its home's copy.
 
     Raises:
-        ConfigError: the home folder cannot be used, or an audience's file is faulty.
+        ConfigError: the home folder is not usable, or an audience's file is faulty.
     """
     os.environ["LOOMLINE_PROJECT"] = str(path)
     _let_environment_win(path)
@@ -190,7 +190,7 @@ def sqlmesh_project(path: Path) -> Config:
         profiles_dir=folder,
         variables=project.dbt_vars(),
         loader=type("ProjectLoader", (Loader,), {"environment": environment}),
-        # Models are read whole, whatever the interval; this is before any other.
+        # Models are always read whole; any start before the first interval works.
         model_defaults=ModelDefaultsConfig(dialect="duckdb", start="2026-01-01"),
         cache_dir=str(folder / "cache"),
         disable_anonymized_analytics=True,

@@ -1,5 +1,5 @@
-"""One module per way out.
+"""Destinations: one module per kind.
 
 A module with a model `Settings` and a function `connect` is a kind of destination,
-found by its name; see `webhook` for the smallest example.
+found by its name; `webhook` is the smallest example.
 """

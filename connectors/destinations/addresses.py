@@ -1,7 +1,7 @@
 """Keeps destinations off private addresses, unless their settings allow them.
 
-A name is looked up before a connection is made, and the address of the connection is
-checked before anything is sent: a name may lead somewhere else the second time.
+The host name is resolved and checked before connecting, and the address of the
+connection is checked again before sending: the name may resolve differently then.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from connectors.errors import Rejected
 __all__ = ["Guard", "is_loopback", "is_private", "resolved"]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_ASSIGNED = ipaddress.IPv6Network("2000::/3")  # of the internet's IPv6, all there is
+_ASSIGNED = ipaddress.IPv6Network("2000::/3")  # all of the internet's IPv6 addresses
 
 Resolve = Callable[[str, int], Iterable[str]]
 
@@ -28,30 +28,30 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Whether a host is an address that is not on the internet, however it is written.
+    """Return whether a host is an address off the internet, in any notation.
 
-    A name is none, but for `localhost`: it has to be looked up.
+    Names other than `localhost` are not: they must be resolved first.
     """
     if f".{host.rstrip('.')}".endswith(".localhost"):
         return True
     try:
-        # Also 127.1, 0x7f000001 and 2130706433, which connect as 127.0.0.1 does.
-        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+        # Also 127.1, 0x7f000001 and 2130706433, which all connect to 127.0.0.1.
+        addresses = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return False
-    return any(_is_internal(str(address[0])) for *_, address in found)
+    return any(_is_internal(str(address[0])) for *_, address in addresses)
 
 
 def resolved(host: str, port: int) -> list[str]:
-    """The addresses of a name."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    """Return the addresses of a host name."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in addresses]
 
 
 class Guard:
-    """The `trace` extension of one request: stops connections that must not be made.
+    """The `trace` extension of one request; blocks forbidden connections.
 
-    `host` is the one in the url, as it is sent. Through a proxy, the proxy decides.
+    `host` is the URL's, as it is sent. If a proxy is used, the proxy decides.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Guard:
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         if event == "connection.connect_tcp.started":
-            self._is_asked = info["host"] == self._host  # else it is a proxy
+            self._is_asked = info["host"] == self._host  # otherwise it is a proxy
             if self._is_asked:
-                with suppress(OSError):  # connecting will say so
+                with suppress(OSError):  # connecting will raise it
                     for address in self._resolve(self._host, info["port"]):
                         self._check(address)
         elif event == "connection.connect_tcp.complete" and self._is_asked:
@@ -86,7 +86,7 @@ class Guard:
                 raise
 
     def _check(self, address: str) -> None:
-        """Raises Rejected when the destination must not be there."""
+        """Raise Rejected if the destination must not use this address."""
         if self._is_plain:
             if not is_loopback(address):
                 raise Rejected(
@@ -110,7 +110,7 @@ def _is_internal(address: str) -> bool:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address; of one that carries another inside, the inner one."""
+    """Parse an address; return the inner one if it embeds another."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return address

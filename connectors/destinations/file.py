@@ -1,7 +1,7 @@
 """Audience changes as files, one per batch: `<url>/<audience>/<batch key>.<format>`.
 
-One row per person and identifier: what is to be known first, what is to be forgotten
-after it. The name derives from the batch, so that sending again overwrites.
+One row per person and identifier: additions first, then removals. The file name derives
+from the batch, so a retry overwrites the file.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ _AUDIENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # becomes a folder
 
 class Settings(common.Settings):
     kind: Literal["file"]
-    url: str = Field(min_length=1)  # any fsspec URL, may hold ${VAR:-default}
-    format: Format
+    # Any fsspec URL, may hold ${VAR:-default}.
+    url: str = Field(min_length=1, examples=["${LOOMLINE_HOME}/deliveries"])
+    format: Format = Field(examples=["parquet"])
     batch_rows: int = Field(default=100_000, ge=1)
 
 
@@ -81,16 +82,16 @@ class File:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise ConfigError(
-                f"{name}: this kind of url cannot be opened ({type(error).__name__});"
-                " check its beginning and install the fsspec package for it."
+                f"{name}: cannot open this kind of url ({type(error).__name__});"
+                " check its scheme and install the fsspec package for it."
             ) from None
 
     def push(self, batch: Batch) -> Receipt:
         """Write the batch's file; a batch without identifiers writes none.
 
         Raises:
-            Unavailable: could not be written, or has another size than was written.
-            Rejected: the place does not exist or must not be written to.
+            Unavailable: the file was not written, or its size differs from the data.
+            Rejected: the folder does not exist or is not writable.
         """
         if not _AUDIENCE.fullmatch(batch.audience):
             raise Rejected(
@@ -134,10 +135,10 @@ def connect(
     env: Mapping[str, str],
     transport: httpx.BaseTransport | None = None,
 ) -> File:
-    """The destination `name`; `transport` is for kinds that speak HTTP.
+    """Return the destination `name`; `transport` is for kinds that use HTTP.
 
     Raises:
-        ConfigError: the url cannot be used.
+        ConfigError: the url is not usable.
     """
     assert isinstance(settings, Settings)
     url = common.expand(name, settings.url, env)
@@ -198,7 +199,7 @@ def _instant(at: datetime) -> str:
 
 
 def _write_local(folder: Path, name: str, content: bytes) -> None:
-    """Whole or not at all, also after a power cut."""
+    """Write the file atomically and durably."""
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{name}.part"

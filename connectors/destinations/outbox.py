@@ -1,10 +1,10 @@
-"""Delivery that survives a crash: what is about to be sent is written down first.
+"""Delivery that survives a crash: a batch is stored before it is sent.
 
     row `sending` → push → acknowledgement → row `done`
 
-A process that dies anywhere in between leaves the row `sending`; the next run sends
-it again under the same key before anything new. Acknowledgements may therefore
-repeat and are told apart by the batch's key.
+If the process dies in between, the row stays `sending`; the next run sends it again
+under the same key before anything new. Acknowledgements may therefore repeat; the
+batch's key identifies repeats.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ create table if not exists outbox (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one batch, its halves added up; counts are changes."""
+    """The result of one batch, summed over its parts; counts are changes."""
 
     accepted: int = 0
     refused: tuple[Refusal, ...] = ()
@@ -79,10 +79,10 @@ class Outbox:
         self._db.execute(SCHEMA)
 
     def enter(self, batch: Batch, at: datetime) -> Batch:
-        """Write the batch down and return it as it is to be sent.
+        """Store the batch and return the one to send.
 
-        That is the pending batch of the same content where there is one, and a
-        batch with a new key where the same content was delivered before.
+        That is the pending batch if one has the same content, or a batch with a new
+        key if the same content was delivered before.
         """
         with self._db:
             self._db.execute("begin immediate")
@@ -92,7 +92,7 @@ class Outbox:
             return self._insert(batch, at.astimezone(UTC).isoformat())
 
     def pending(self, destination: str | None = None) -> list[Batch]:
-        """Batches without a confirmation, the oldest first."""
+        """Return the unconfirmed batches, oldest first."""
         rows = self._db.execute(
             "select payload from outbox where state = 'sending'"
             " and destination = coalesce(?, destination) order by created_at, rowid",
@@ -101,7 +101,7 @@ class Outbox:
         return [msgspec.json.decode(payload, type=Batch) for (payload,) in rows]
 
     def paused_until(self, destination: str) -> datetime | None:
-        """Until when the destination asked to be left alone."""
+        """Return the time until which the destination asked not to be called."""
         (until,) = self._db.execute(
             "select max(not_before) from outbox"
             " where state = 'sending' and destination = ?",
@@ -122,14 +122,14 @@ class Outbox:
         )
 
     def split(self, batch: Batch) -> tuple[Batch, Batch]:
-        """Replace a batch by its two halves, which keep its place in the queue."""
+        """Replace a batch with its two halves, which keep its place in the queue."""
         middle = len(batch.changes) // 2
         with self._db:
             self._db.execute("begin immediate")
             (created_at,) = self._db.execute(
                 "select created_at from outbox where key = ?", (batch.key,)
             ).fetchone()
-            # The row stays, without payload: its key must not be given out again.
+            # The row stays, without payload: its key must not be reused.
             self._done(batch.key, "split in two")
             first, second = (
                 self._insert(
@@ -192,12 +192,12 @@ def deliver(
     sleep: Callable[[float], None],
     max_attempts: int = 3,
 ) -> Outcome:
-    """Deliver one batch, new or from `Outbox.pending`, and return what became of it.
+    """Deliver one batch, new or from `Outbox.pending`, and return the outcome.
 
     `acknowledge` is called once per confirmed part, refusals included, before the
     part leaves the outbox; after a crash in between it is called again with the same
     `batch.key`. A batch refused because of its rows is halved until the bad row is
-    alone. Whatever cannot be settled now stays pending, with the reason in `error`.
+    alone. Unconfirmed changes stay pending, with the reason in `error`.
     Does not raise delivery errors; anything `acknowledge` raises leaves the row
     pending.
     """

@@ -1,4 +1,4 @@
-"""What every destination is given and what it answers."""
+"""The protocol of destinations: their input and their answer."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to happen to one person in one audience.
+    """The change to one person in one audience.
 
-    `add` holds what the destination shall know from now on, `remove` exactly what
-    was sent to it once. A destination applies `add` first, so that a person whose
-    e-mail changed is never absent in between.
+    `add` holds the identifiers the destination should know from now on, `remove`
+    exactly the ones it received earlier. A destination applies `add` first, so that a
+    person whose email changed is never missing in between.
     """
 
     operation: Operation
@@ -52,10 +52,10 @@ class Change:
 class Batch:
     """Changes of one audience for one destination; one per person, `run_at` in UTC.
 
-    `key` names the content, not the run: whoever builds the same batch again after
-    a crash gets the same key. Made by `Batch.of`. The outbox gives a batch whose
-    content was already delivered earlier (added, removed, added again) a key of its
-    own, so that a receiver which remembers keys does not take it for a repetition.
+    `key` identifies the content, not the run: building the same batch again after a
+    crash gives the same key. Made by `Batch.of`. If a batch's content was already
+    delivered earlier (added, removed, added again), the outbox gives it a new key, so
+    that a receiver which remembers keys does not take it for a repeat.
     """
 
     key: str
@@ -72,11 +72,11 @@ class Batch:
         run_at: datetime,
         changes: Iterable[Change],
     ) -> Self:
-        """The batch with its changes in order of profile id, and their key.
+        """Sort the changes by profile id and derive the key.
 
         Raises:
-            ValueError: a person is named twice or without id, or `run_at` has no
-                time zone; nothing may be sent then.
+            ValueError: a person appears twice or without id, or `run_at` has no time
+                zone; nothing may be sent then.
         """
         ordered = tuple(sorted(changes, key=lambda change: change.row_key))
         persons = {change.row_key for change in ordered}
@@ -98,26 +98,26 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     profile_id: str
-    reason: str  # never holds an identifier
+    reason: str  # never contains an identifier
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a destination confirmed of one batch."""
+    """A destination's confirmation of one batch."""
 
     accepted: int  # changes, not identifiers
     refused: tuple[Refusal, ...]
-    matched: int | None  # None when the destination does not report it
-    level: Literal["row", "batch"]  # what the answer spoke about
+    matched: int | None  # None if the destination does not report it
+    level: Literal["row", "batch"]  # granularity of the confirmation
 
 
 class Destination(Protocol):
     @property
     def max_batch_rows(self) -> int:
-        """Changes that may stand in one batch."""
+        """Largest number of changes in one batch."""
 
     def push(self, batch: Batch) -> Receipt:
-        """Send one batch once; sending it again with the same key is harmless.
+        """Send one batch once; resending it under the same key is harmless.
 
         Raises:
             Throttled: wait `retry_after_s` seconds, then send the same batch again.

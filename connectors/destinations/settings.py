@@ -1,7 +1,7 @@
-"""Which destinations are configured: `<folder>/<name>/defs.yaml`.
+"""Which destinations are configured: `defs.yaml` of components of that type.
 
-A kind is a module of this package that has a model `Settings` and a function
-`connect(name, settings, env, transport=None)`. Adding one is adding a module.
+A kind is a module of this package with a model `Settings` and a function
+`connect(name, settings, env, transport=None)`. To add a kind, add a module.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
@@ -18,6 +18,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors import destinations
+from connectors.component_files import DESTINATION, attribute_faults, read
 from connectors.config_files import ConfigFile
 from connectors.destinations.protocol import Destination
 from connectors.errors import ConfigError
@@ -31,9 +32,10 @@ __all__ = [
     "load_destinations",
     "missing_secrets",
     "open_destination",
+    "settings_model",
 ]
 
-# Upper case only, so that a secret pasted in place of its name is refused.
+# Upper case only, so that a secret pasted instead of its variable's name is refused.
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -41,7 +43,7 @@ _REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class Limits(BaseModel):
-    """Beyond these nothing is pushed until the limit is raised."""
+    """Limits beyond which nothing is sent until they are raised."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,7 +53,7 @@ class Limits(BaseModel):
 
 
 class Settings(BaseModel):
-    """What every kind understands; a kind adds keys and may change defaults.
+    """The keys common to all kinds; a kind adds keys and may change defaults.
 
     A key ending in `_env` holds the name of an environment variable.
     """
@@ -63,7 +65,7 @@ class Settings(BaseModel):
     identifiers: tuple[str, ...] = Field(
         default=("profile_id", "user_id", "email"), min_length=1
     )
-    consent: tuple[str, ...] = ()  # whoever refused one of these is left out
+    consent: tuple[str, ...] = ()  # a profile that denied one of these is left out
     resend_after_days: int | None = Field(default=None, ge=1)
     limits: Limits = Limits()
 
@@ -82,28 +84,38 @@ class _Kind(Protocol):
 
 
 def kinds() -> list[str]:
-    """Names of the kinds that can be used here."""
+    """Return the names of the available kinds."""
     names = (module.name for module in pkgutil.iter_modules(destinations.__path__))
     return sorted(name for name in names if _kind(name) is not None)
 
 
-def load_destinations(folder: Path) -> dict[str, Settings]:
-    """Settings by destination name; a folder that does not exist holds none.
+def settings_model(kind: str) -> type[Settings]:
+    """The model of a kind's settings.
 
     Raises:
-        ConfigError: lists every fault of every file with its key and what is allowed,
-            never with the value found.
+        ConfigError: there is no such kind.
     """
+    found = _kind(kind)
+    if found is None:
+        raise ConfigError(_unknown_kind(kind))
+    return cast(type[Settings], found.Settings)
+
+
+def load_destinations(folder: Path) -> dict[str, Settings]:
+    """Return settings by destination name; none if the folder does not exist.
+
+    Raises:
+        ConfigError: lists every fault of every file with its key and the allowed
+            values, never the value itself.
+    """
+    files, faults = read(folder, DESTINATION)
     found: dict[str, Settings] = {}
-    faults: list[str] = []
-    for place in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not place.is_dir() or place.name.startswith((".", "_")):
-            continue
-        read = _read(place)
-        if isinstance(read, Settings):
-            found[place.name] = read
+    for name, file in sorted(files.items()):
+        settings = _settings(name, file)
+        if isinstance(settings, Settings):
+            found[name] = settings
         else:
-            faults += read
+            faults += settings
     if faults:
         raise ConfigError("\n".join(faults))
     return found
@@ -115,10 +127,10 @@ def open_destination(
     env: Mapping[str, str],
     transport: httpx.BaseTransport | None = None,
 ) -> Destination:
-    """The destination, ready to push; nothing has been sent yet.
+    """Return the destination, ready to send; nothing has been sent yet.
 
     Raises:
-        ConfigError: a variable is missing or its value cannot be used.
+        ConfigError: an environment variable is missing or its value is not usable.
     """
     kind = _kind(settings.kind)
     if kind is None:
@@ -129,9 +141,9 @@ def open_destination(
 def missing_secrets(
     settings_by_name: Mapping[str, Settings], env: Mapping[str, str]
 ) -> list[tuple[str, str, str]]:
-    """What these destinations need and is unset or empty: (destination, key, variable).
+    """Return unset or empty variables of these destinations: (name, key, variable).
 
-    A variable is named by a key that ends in `_env`, or in a text as `${VARIABLE}`.
+    A key ending in `_env` names a variable, and so does `${VARIABLE}` in a text.
     """
     needed: list[tuple[str, str, str]] = []
     for name, settings in settings_by_name.items():
@@ -148,7 +160,7 @@ def missing_secrets(
 
 
 def expand(name: str, text: str, env: Mapping[str, str]) -> str:
-    """`text` with `${VAR}` and `${VAR:-default}` replaced.
+    """Return `text` with `${VAR}` and `${VAR:-default}` replaced.
 
     Raises:
         ConfigError: a variable without default is unset or empty.
@@ -157,14 +169,16 @@ def expand(name: str, text: str, env: Mapping[str, str]) -> str:
     def value(reference: re.Match[str]) -> str:
         found = env.get(reference[1]) or reference[2]
         if not found:
-            raise ConfigError(f"{name}: the variable {reference[1]} is not set.")
+            raise ConfigError(
+                f"{name}: the environment variable {reference[1]} is not set."
+            )
         return found
 
     return _REFERENCE.sub(value, text)
 
 
 def _kind(name: str) -> _Kind | None:
-    """The module of a kind; None when there is none or it is no kind."""
+    """Return a kind's module; None if it does not exist or is not a kind."""
     module = f"{destinations.__name__}.{name}"
     if not name.isidentifier() or importlib.util.find_spec(module) is None:
         return None
@@ -176,40 +190,19 @@ def _unknown_kind(where: object) -> str:
     return f"{where}: `kind` must be one of: {', '.join(kinds())}."
 
 
-def _read(place: Path) -> Settings | list[str]:
-    """The settings of one folder, or its faults."""
-    file = place / "defs.yaml"
-    if not _NAME.fullmatch(place.name):
+def _settings(name: str, file: ConfigFile) -> Settings | list[str]:
+    """The settings of one file, or its faults."""
+    if not _NAME.fullmatch(name):
         return [
-            f"{place}: a destination's name is lower case letters, digits, _ and -."
+            f"{file.path.parent}: a destination's name is lower case letters, digits, "
+            "_ and -."
         ]
-    if not file.exists():
-        return [f"{file}: missing; every folder here is a destination."]
-    try:
-        read = ConfigFile(file)
-    except ConfigError as error:
-        return [str(error)]
-    if not isinstance(read.content, dict):
-        return [f"{read.place()}: must hold keys, the first being `kind`."]
-    name = read.content.get("kind")
-    kind = _kind(name) if isinstance(name, str) else None
+    attributes = file.content["attributes"]
+    written = attributes.get("kind")
+    kind = _kind(written) if isinstance(written, str) else None
     if kind is None:
-        return [_unknown_kind(read.place("kind"))]
+        return [_unknown_kind(file.place("attributes", "kind"))]
     try:
-        return cast(Settings, kind.Settings.model_validate(read.content))
+        return cast(Settings, kind.Settings.model_validate(attributes))
     except ValidationError as error:
-        return [*_faults(read, kind.Settings, error)]
-
-
-def _faults(
-    file: ConfigFile, model: type[BaseModel], error: ValidationError
-) -> Iterator[str]:
-    for fault in error.errors(include_input=False, include_url=False):
-        key = ".".join(str(part) for part in fault["loc"]) or "the file"
-        place = file.place(*fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            holder: Any = Limits if fault["loc"][0] == "limits" else model
-            allowed = ", ".join(sorted(holder.model_fields))
-            yield f"{place}: `{key}` is not a key here; allowed are: {allowed}."
-        else:
-            yield f"{place}: `{key}`: {fault['msg']}."
+        return [*attribute_faults(file, kind.Settings, error)]

@@ -42,11 +42,11 @@ __all__ = [
 ]
 
 MAX_ANSWER_BYTES = 2**20
-THROTTLED_WAIT_S = 30.0  # a 429 that does not say how long
+THROTTLED_WAIT_S = 30.0  # for a 429 without Retry-After
 MAX_REASON_CHARS = 200
 
-# Statuses that speak about what was sent; any other 3xx or 4xx would meet every
-# batch alike, so splitting one would only repeat it.
+# Statuses about the batch's content; any other 3xx or 4xx would apply to every batch,
+# so splitting one would only repeat it.
 ROW_STATUSES = {400, 409, 413, 422}
 RETRY_STATUSES = {408, 423, 425}
 ADVICE = {
@@ -60,7 +60,7 @@ ADVICE = {
 class Settings(common.Settings):
     kind: Literal["webhook"]
     allow_private: bool = False  # addresses that are not on the internet
-    url: str  # may hold ${VAR} and ${VAR:-default}
+    url: str = Field(examples=["https://crm.example/hooks/audiences"])  # or ${VAR:-…}
     secret_env: common.EnvName
     timeout_s: float = Field(default=15, gt=0, le=60)
 
@@ -96,7 +96,7 @@ class _Answer(msgspec.Struct):
 
 
 class Webhook:
-    """Posts batches to one address; `secrets` holds two while a key is rotated."""
+    """Posts batches to one URL; `secrets` has two entries during a key rotation."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Webhook:
             timeout=timeout_s,
             transport=transport,
             follow_redirects=False,
-            verify=httpx.create_ssl_context(),  # with SSL_CERT_FILE, for any host
+            verify=httpx.create_ssl_context(),  # honors SSL_CERT_FILE
             trust_env=not is_loopback(parsed.host),
         )
 
@@ -178,11 +178,11 @@ class Webhook:
         self._http.close()
 
     def _content(self, answer: httpx.Response) -> bytes:
-        """The answer's body, never more than the cap nor for longer than allowed."""
+        """Return the answer's body; raise if it exceeds the size or time limit."""
         encoding = answer.headers.get("content-encoding", "identity").lower()
         if encoding not in ("identity", "gzip", "deflate"):
-            raise self._unconfirmed(answer, "in an encoding that was not asked for")
-        # Unpacked here, as httpx unpacks a chunk as a whole, however large it gets.
+            raise self._unconfirmed(answer, "in an encoding that was not requested")
+        # Decompressed here, because httpx decompresses a chunk without a size limit.
         unpacker = None if encoding == "identity" else zlib.decompressobj(47)
         content = b""
         until = time.monotonic() + self._timeout_s
@@ -208,18 +208,20 @@ class Webhook:
             raise self._unconfirmed(answer, "that is a web page; check the url")
         says_json = "json" in answer.headers.get("content-type", "")
         try:
-            said = msgspec.json.decode(text) if text else None
-            parsed = msgspec.convert(said if isinstance(said, dict) else {}, _Answer)
+            answer_body = msgspec.json.decode(text) if text else None
+            parsed = msgspec.convert(
+                answer_body if isinstance(answer_body, dict) else {}, _Answer
+            )
         except msgspec.ValidationError:
-            raise self._unconfirmed(answer, "of a shape not understood") from None
+            raise self._unconfirmed(answer, "of an unexpected shape") from None
         except (msgspec.DecodeError, RecursionError):
             if says_json or text[:1] in (b"{", b"["):
                 raise self._unconfirmed(answer, "that is cut off") from None
-            return Receipt(rows, (), None, "batch")  # "OK" and the like
+            return Receipt(rows, (), None, "batch")  # a plain "OK" or similar
         if parsed.error or parsed.errors or not (parsed.success and parsed.ok):
             raise self._unconfirmed(answer, "that reports an error")
         if parsed.refused is None and answer.status_code == 207:
-            raise self._unconfirmed(answer, "that does not say which rows it means")
+            raise self._unconfirmed(answer, "that does not name the refused rows")
         matched = parsed.matched
         if parsed.refused is None:
             return Receipt(rows, (), matched, "batch")
@@ -244,8 +246,7 @@ class Webhook:
         if status == 429 or (status == 503 and wait_s is not None):
             wait_s = THROTTLED_WAIT_S if wait_s is None else wait_s
             return Throttled(
-                f"{self._name}: answered {status}, to be asked again in "
-                f"{wait_s:.0f} s.",
+                f"{self._name}: answered {status}, retry in {wait_s:.0f} s.",
                 wait_s,
             )
         if status in RETRY_STATUSES or status >= 500 or status < 300:
@@ -258,7 +259,7 @@ class Webhook:
         return Rejected(f"{self._name}: answered {status}; {advice}.", "destination")
 
     def _retry_after_s(self, text: str) -> float | None:
-        """Seconds to wait; None when the header is absent or unreadable."""
+        """Return seconds to wait; None if the header is absent or unreadable."""
         if re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII):
             return float(text)
         try:
@@ -276,10 +277,10 @@ def connect(
     env: Mapping[str, str],
     transport: httpx.BaseTransport | None = None,
 ) -> Webhook:
-    """The destination `name`.
+    """Return the destination `name`.
 
     Raises:
-        ConfigError: the url or the secret cannot be used.
+        ConfigError: the url or the secret is not usable.
     """
     assert isinstance(settings, Settings)
     try:
@@ -292,7 +293,9 @@ def connect(
     except ValueError as error:
         raise ConfigError(f"{name}: {settings.secret_env}: {error}.") from None
     if not secrets:
-        raise ConfigError(f"{name}: the variable {settings.secret_env} is not set.")
+        raise ConfigError(
+            f"{name}: the environment variable {settings.secret_env} is not set."
+        )
     return Webhook(
         name,
         url,
@@ -305,14 +308,14 @@ def connect(
 
 
 def signature(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`; `timestamp` in seconds since 1970."""
+    """Return the header `webhook-signature`; `timestamp` is seconds since 1970."""
     signed = f"{webhook_id}.{timestamp}.".encode() + body
     digest = hmac.digest(secret, signed, hashlib.sha256)
     return "v1," + base64.b64encode(digest).decode()
 
 
 def _checked_url(url: str, *, allow_private: bool) -> None:
-    """Raises ValueError when people's data must not go there."""
+    """Raise ValueError if personal data must not be sent to the URL."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -320,7 +323,7 @@ def _checked_url(url: str, *, allow_private: bool) -> None:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError("the url must begin with https:// and a host")
     if parsed.userinfo:
-        raise ValueError("the url must not hold a user name or password")
+        raise ValueError("the url must not contain a user name or password")
     if parsed.scheme == "http":
         if not is_loopback(parsed.host):
             raise ValueError("plain http is for this machine only; use https")
@@ -331,7 +334,7 @@ def _checked_url(url: str, *, allow_private: bool) -> None:
 
 
 def _masked(reason: str, change: Change) -> str:
-    """The reason without what it may repeat of the person's data."""
+    """Return the reason without any personal data it may repeat."""
     for identifier in (*change.add, *change.remove):
         if identifier.value and identifier.type != "profile_id":
             parts = re.split(re.escape(identifier.value), reason, flags=re.IGNORECASE)

@@ -1,11 +1,11 @@
-"""Admission: every item of every channel gets exactly one disposition here.
+"""Admission: gives every item, from every channel, exactly one disposition.
 
-decode → normalise → suppression → consent → transformations before the contract →
-contract → transformations → disposition. Pure: nothing is read or written.
+decode → normalize → suppression → consent → transformations before the contract →
+contract → transformations → disposition. Pure: no I/O.
 
-It has two halves. `decide` is all that a waiting client waits for; `build_rows` makes
-the rows that follow from the decision, for a collector's events later and in another
-process. Files go through both at once.
+It has two halves. The client waits only for `decide`; `build_rows` builds the rows that
+follow from the decision. For the collector's events it runs later, in another process;
+for files both run together.
 """
 
 from operator import attrgetter, is_
@@ -38,7 +38,7 @@ from connectors.events.shapes import Unusable, items, to_call
 __all__ = ["ENVELOPE", "Admission"]
 
 ENVELOPE = 17 / 16
-"""An event may exceed its limit by what it is wrapped in: ids, times, context."""
+"""Allowance over an event's size limit for its envelope: ids, times, context."""
 
 _encode = msgspec.json.encode
 
@@ -67,16 +67,16 @@ class _NoRules:
         return 0
 
     def keeps(self, *about: Any, gpc: bool = False) -> int | None:
-        """No contract."""
+        """Return None: there is no contract."""
 
     def decide(self, event: Event, policy: Policy, **about: Any) -> None:
-        """Nothing to say."""
+        """Return None: every event passes."""
 
 
 class Admission:
     """Decides about items by one set of rules, and builds their rows.
 
-    Without rules every event with an identity is admitted as it is.
+    Without rules, every event with an identity is admitted as it is.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Admission:
         self._concerns = rules.concerns
         self._keeps = rules.keeps
         self._decide = rules.decide
-        # Fields of a call of which any text is an identifier.
+        # The fields of a call in which any text is an identifier.
         self._first_id, self._second_id = (
             name if identifiers.of(event_of_call({name: "x"}, _NOWHERE)) else ""
             for name in ("userId", "anonymousId")
@@ -103,9 +103,9 @@ class Admission:
     def admit_bytes(
         self, data: bytes, origin: Origin, out: Admitted, *, line: int = 0
     ) -> None:
-        """Decode and admit what may be an event, a list of events or a batch.
+        """Decode and admit one event, a list of events or a batch.
 
-        `line` counts from 1 where the bytes are a line of a file.
+        `line` counts from 1 if the bytes are a line of a file.
         """
         try:
             value = decode_item(data)
@@ -114,7 +114,7 @@ class Admission:
             return
         is_large = len(data) > origin.policy.max_event_bytes
         if not is_large and type(value) is dict and "batch" not in value:
-            self.admit(value, origin, out, line=line)  # by far the most
+            self.admit(value, origin, out, line=line)  # the common case
             return
         for index, item in enumerate(items(value)):
             size = len(_encode(item)) if is_large else 0
@@ -130,7 +130,7 @@ class Admission:
         index: int = 0,
         size: int = 0,
     ) -> None:
-        """Decide about one decoded item, the `index`th of its line, and make its rows.
+        """Decide about one decoded item, the `index`th of its line, and build its rows.
 
         `size` is its JSON text in bytes, if large.
         """
@@ -147,7 +147,7 @@ class Admission:
         size: int = 0,
         applied: list[str] | None = None,
     ) -> AdmissionDecision | None:
-        """Decide about one decoded item, which is not changed; None: admitted as it is.
+        """Decide about one decoded item without changing it; None admits it as it is.
 
         `applied` collects the names of the transformations that altered it.
         """
@@ -175,7 +175,7 @@ class Admission:
                     origin.fingerprint is None
                     or (kind != "identify" and self._has_id(call))
                 ):
-                    return None  # by far the most
+                    return None  # the common case
                 if kind == "track":
                     about = get("properties"), get("context")
                     kept = self._keeps(policy, source, text, *about, gpc=origin.gpc)
@@ -200,7 +200,7 @@ class Admission:
             outcome = self._decide(event, policy, gpc=origin.gpc, applied=applied)
         after = _changeable(event)
         is_changed = not all(map(is_, before, after))
-        # By what the rules have left: they may have taken away who it is.
+        # Decided on the rules' result: they may have removed the identifiers.
         fingerprint = (
             make() if make is not None and self._wants_fingerprint(event) else None
         )
@@ -237,7 +237,7 @@ class Admission:
         return has_first or has_second or bool(self._builder.identifiers_of(event))
 
     def _has_id(self, call: dict[str, Any]) -> bool:
-        """Whether the user or anonymous id of a call is no placeholder."""
+        """Return whether the call has a user or anonymous id that is no placeholder."""
         return any(
             _is_text(call.get(name))
             and Identifier(kind, call[name], RULE_VERSION) not in self._placeholders
@@ -245,11 +245,11 @@ class Admission:
         )
 
     def _wants_fingerprint(self, event: Event) -> bool:
-        """Return whether an event is to get the fingerprint of its sender.
+        """Return whether an event gets the fingerprint of its sender.
 
-        That is one without any identifier, and the identify of a person, to whom what
-        was seen without identifiers belongs. Never beside a cookie alone: the cookies
-        of people behind one address would be one person's.
+        That is an event without any identifier, and the identify call of a person, who
+        then owns the activity recorded without identifiers. Never beside a cookie
+        alone: the cookies of everyone behind one address would become one person.
         """
         if type(event.context or {}) is not dict or event.type == "group":
             return False
@@ -259,7 +259,7 @@ class Admission:
             if identifier not in self._placeholders or identifier.type == PERSONLESS
         ]
         if any(identifier.type == "fingerprint" for identifier in carried):
-            return False  # the one that was sent stays
+            return False  # keep the fingerprint that was sent
         return not carried or (
             event.type == "identify"
             and any(identifier.type in self._strong for identifier in carried)
@@ -268,7 +268,7 @@ class Admission:
     def _decision_about(
         self, item: Any, outcome: NotAdmitted, origin: Origin, place: tuple[int, int]
     ) -> AdmissionDecision:
-        """What is remembered of an item that goes no further."""
+        """Return the decision about an item that is not admitted."""
         event, _ = self._builder.build(item, origin, own_arrival(item, origin), place)
         decision = AdmissionDecision(
             disposition=outcome.disposition,

@@ -1,4 +1,4 @@
-"""The canonical event: what every shape becomes and every model starts from."""
+"""The canonical event: every input shape becomes one, every model starts from it."""
 
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -77,7 +77,7 @@ class Event(msgspec.Struct, kw_only=True, gc=False):
 
 
 class ConsentStatement(NamedTuple):
-    """What one person said about consent categories at one moment."""
+    """One person's consent categories, as stated at one moment."""
 
     message_id: str
     scope: str

@@ -1,4 +1,4 @@
-"""Instants: reading them as clients write them, and correcting wrong clocks.
+"""Reads instants as clients write them, and corrects wrong clocks.
 
 Instants are integers, microseconds since 1970 in UTC.
 """
@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 __all__ = ["FUTURE_LIMIT", "SKEW_LIMIT", "Corrected", "correct", "instant", "isoformat"]
 
 SKEW_LIMIT = 60 * 1_000_000
-"""A sender's clock is trusted up to this difference, in microseconds."""
+"""Differences up to this many microseconds are not corrected."""
 
 FUTURE_LIMIT = 24 * 3600 * 1_000_000
-"""An event further ahead than this, in microseconds, gets its arrival time."""
+"""An event further ahead than this many microseconds gets its arrival time."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
-# The years 1 to 9999: what every engine and every library can hold.
+# The years 1 to 9999: the range every engine and library supports.
 _FIRST = (datetime.min - _EPOCH_NAIVE) // _MICROSECOND
 _LAST = (datetime.max - _EPOCH_NAIVE) // _MICROSECOND
 _NUMBER = re.compile(r"-?\d{1,19}(\.\d*)?", re.ASCII)
@@ -27,15 +27,15 @@ _SHORT_DATE = re.compile(r"^(\d{4})-(\d{1,2})-(\d{1,2})(?!\d)", re.ASCII)
 
 class Corrected(NamedTuple):
     timestamp: int
-    skew_ms: int | None  # what was added to the client's time; None: nothing known
+    skew_ms: int | None  # added to the client's time; None: unknown
     is_future: bool  # the client's time was replaced by the arrival
 
 
 def instant(value: Any) -> int | None:
-    """Microseconds since 1970; None when the value is no readable instant.
+    """Return microseconds since 1970, or None if the value is not an instant.
 
-    Text is ISO 8601, without a zone it is UTC. Numbers, as text too, are seconds,
-    milliseconds, microseconds or nanoseconds since 1970, told apart by their size
+    Text is ISO 8601, UTC if it has no zone. Numbers, also as text, are seconds,
+    milliseconds, microseconds or nanoseconds since 1970, distinguished by their size
     (seconds until the year 5138).
     """
     if type(value) is not str:
@@ -47,7 +47,7 @@ def instant(value: Any) -> int | None:
     if moment.tzinfo:
         since = moment - _EPOCH
     elif len(value) != 8 and _NUMBER.fullmatch(value):
-        # Thirteen digits can be read as a day and a time, too; eight are a day.
+        # Thirteen digits also parse as a day and a time; eight are a day.
         return _since_1970(float(value))
     else:
         since = moment - _EPOCH_NAIVE
@@ -70,7 +70,7 @@ def _padded(date: re.Match[str]) -> str:
 
 
 def _unusual(text: str) -> int | None:
-    """Digits, and ISO 8601 in small letters, with a zone as a word, or `2015-2-02`."""
+    """Read digits, and ISO 8601 in lower case, with a zone name, or as `2015-2-02`."""
     if _NUMBER.fullmatch(text):
         return _since_1970(float(text))
     plain = _SHORT_DATE.sub(_padded, text.strip().upper())
@@ -82,11 +82,11 @@ def _unusual(text: str) -> int | None:
 def correct(
     client: int | None, sent_at: int | None, received_at: int, *, is_final: bool
 ) -> Corrected:
-    """The event's time, given what the client said and when the event arrived.
+    """Return the event's time from the client's time and the arrival.
 
-    The difference between sending and arriving is taken for the error of the client's
-    clock when it exceeds SKEW_LIMIT. `is_final` marks a time that is taken as it is: a
-    vendor's export has corrected it already, or nothing says when it arrived.
+    The difference between sending and arriving counts as the error of the client's
+    clock if it exceeds SKEW_LIMIT. `is_final` keeps the client's time: a vendor's
+    export has already corrected it, or the arrival is unknown.
     """
     if client is None:
         return Corrected(received_at, None, False)
@@ -106,5 +106,5 @@ def correct(
 
 
 def isoformat(micros: int) -> str:
-    """The instant as ISO 8601 text in UTC, at microsecond precision."""
+    """Format the instant as ISO 8601 text in UTC, at microsecond precision."""
     return (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds")

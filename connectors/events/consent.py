@@ -1,10 +1,10 @@
-"""Consent statements as they travel in an event's context, and what they permit.
+"""Reads consent statements from an event's context, and decides what they permit.
 
-Two forms are read (their vendors' public documentation):
+Two forms are read (per their vendors' public documentation):
 Segment `context.consent.categoryPreferences = {category: bool}`: a category that is not
-granted is denied, and all that are required must be granted;
+granted is denied, and every required category must be granted;
 RudderStack `context.consentManagement = {allowedConsentIds, deniedConsentIds}`: only
-what is denied counts, and with `resolutionStrategy: or` only if all of it is.
+denied categories count, and with `resolutionStrategy: or` only if all are denied.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from connectors.events.policy import NoConsent
 __all__ = ["ALWAYS_KEPT", "denied", "stated"]
 
 ALWAYS_KEPT = "segment_consent_preference_updated"
-"""The event that tells of a new choice; it goes through whatever the choice is."""
+"""The event that reports a new choice; it passes whatever the choice is."""
 
 _OPT_OUT = "advertising"  # what the signal Sec-GPC (Global Privacy Control) denies
 
 
 def stated(context: Any) -> dict[str, bool] | None:
-    """Category → granted; None when the event says nothing about consent.
+    """Return category → granted, or None if the event does not mention consent.
 
-    A statement that names no category is `{}`: said, but granting nothing.
+    A statement that names no category is `{}`: it exists, but grants nothing.
     """
     if not isinstance(context, dict):
         return None
@@ -48,10 +48,10 @@ def denied(
     no_consent: NoConsent = "assume_true",
     gpc: bool = False,
 ) -> list[str]:
-    """The required categories that keep an event out; empty when it may be kept.
+    """Return the required categories that keep an event out; empty admits it.
 
-    `statement` is what `stated` read in `context`. A Global Privacy Control signal
-    denies advertising whatever else is said, and says nothing of other categories.
+    `statement` is the result of `stated(context)`. A Global Privacy Control signal
+    denies advertising whatever the statement says, and no other category.
     """
     opted_out = [c for c in required if gpc and c == _OPT_OUT]
     if statement is None:
@@ -60,14 +60,14 @@ def denied(
     management = _management(context)
     if management is None:
         return [c for c in required if c in opted_out or statement.get(c) is not True]
-    found = [c for c in required if c in opted_out or statement.get(c) is False]
-    if management.get("resolutionStrategy") == "or" and len(found) < len(required):
+    refused = [c for c in required if c in opted_out or statement.get(c) is False]
+    if management.get("resolutionStrategy") == "or" and len(refused) < len(required):
         return opted_out
-    return found
+    return refused
 
 
 def _management(context: Any) -> dict[str, Any] | None:
-    """RudderStack's statement, when `stated` took that one."""
+    """Return RudderStack's statement, if `stated` used that one."""
     if type(context) is not dict:
         return None
     consent = context.get("consent")

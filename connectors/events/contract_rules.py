@@ -1,7 +1,7 @@
-"""Contracts: what the properties of an event must be, one YAML file each.
+"""Contracts: the schema of an event's properties, one YAML file each.
 
-`connectors/events/contracts/*.yml`; docs/rules.md describes every key. A contract is
-proved by its own examples, which are run whenever it is read.
+They live in `connectors/events/contracts/*.yml`; docs/rules.md describes every key. A
+contract's examples are its tests, run every time the file is read.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +23,7 @@ OnViolation = Literal["block", "quarantine", "flag", "drop_property"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _STRICT = jsonschema_rs.Draft202012Validator(
-    # JSON Schema takes a keyword it does not know for a remark: `requierd` would
-    # require nothing.
+    # JSON Schema ignores a keyword it does not know: `requierd` would require nothing.
     {
         "$schema": _DIALECT,
         "$id": "urn:loomline:contract",
@@ -35,12 +34,12 @@ _STRICT = jsonschema_rs.Draft202012Validator(
     },
     offline=True,
 )
-# Listing all that is wrong takes 5 µs an error, and an error holds its value: of larger
-# properties (JSON text) one at a time is looked for.
+# Listing every error takes 5 µs each, and an error holds its value: larger properties
+# (JSON text) are checked one error at a time.
 _MAX_BYTES = 16_384
-_MAX_ROUNDS = 20  # of dropping what is found
+_MAX_ROUNDS = 20  # of dropping properties
 _MAX_LISTED = 20
-_MAX_PATH = 200  # characters: names of properties are the sender's
+_MAX_PATH = 200  # characters: the sender chooses the names of properties
 _encode = msgspec.json.encode
 _NO_PROPERTIES: dict[str, Any] = {}
 
@@ -67,11 +66,11 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One version of what an event may contain."""
+    """One version of an event's contract."""
 
     event: str
     version: int
-    consent: tuple[str, ...]  # categories that whoever it is about must have granted
+    consent: tuple[str, ...]  # categories the person must have granted
     on_violation: OnViolation
     retention_days: int | None
     schema: dict[str, Any]
@@ -82,7 +81,7 @@ class Contract:
         return f"contract {self.event} v{self.version}"
 
     def decide(self, event: Event) -> NotAdmitted | None:
-        """Say whether the event may pass; what it breaks is listed in it if it may."""
+        """Return why the event may not pass, else None after listing its violations."""
         properties = event.properties
         if properties is None:
             properties = _NO_PROPERTIES
@@ -100,7 +99,7 @@ class Contract:
         return None
 
     def _dropping(self, event: Event, properties: dict[str, Any]) -> NotAdmitted | None:
-        """Take the offending properties out; what cannot be mended so is listed."""
+        """Remove the offending properties; list the violations that remain."""
         listed: dict[str, None] = {}
         dropped: set[str] = set()
         for _ in range(_MAX_ROUNDS):
@@ -128,7 +127,7 @@ class Contract:
         event.violations = [*event.violations, *islice(texts, _MAX_LISTED)]
 
     def failures(self, properties: Any) -> list["Failure"]:
-        """What is wrong with properties; of large ones only what is found first."""
+        """Return the failures of properties; of large ones only the first."""
         if len(_encode(properties)) <= _MAX_BYTES:
             errors = self.validator.iter_errors(properties)
             return [failure for error in errors for failure in _failures(error)]
@@ -146,14 +145,14 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One property that is not as its contract says; never its value."""
+    """One property that breaks its contract, without its value."""
 
     path: tuple[str | int, ...]
     keyword: str
 
     @property
     def owner(self) -> str:
-        """The property of the event that holds it; empty for all of them together."""
+        """The top-level property it is in; empty if it concerns all of them."""
         return str(self.path[0]) if self.path else ""
 
     def __str__(self) -> str:
@@ -183,9 +182,9 @@ class Versions:
         self.highest = self._by_version[max(self._by_version)]
 
     def of(self, event: Event) -> tuple[Contract, bool]:
-        """The contract for an event, and whether it is the one it asks for.
+        """Return the contract for an event, and whether it is the requested version.
 
-        Events ask by `context.protocols.event_version`.
+        Events request one with `context.protocols.event_version`.
         """
         context = event.context
         protocols = context.get("protocols") if type(context) is dict else None
@@ -197,51 +196,51 @@ class Versions:
         if type(asked) is str and asked.isascii() and asked.isdigit():
             asked = int(asked) if len(asked) < 10 else None
         is_number = isinstance(asked, int | float) and type(asked) is not bool
-        found = self._by_version.get(asked) if is_number else None
-        return (self.highest, False) if found is None else (found, True)
+        contract = self._by_version.get(asked) if is_number else None
+        return (self.highest, False) if contract is None else (contract, True)
 
 
 def read_contract(file: ConfigFile, faults: list[str]) -> Contract | None:
-    """The contract in a file; None, and its `faults` are added to, if there is none."""
-    given = file.read(_File, file.content, faults)
-    if given is None:
+    """Return the contract in a file; None, with `faults` added, if it has none."""
+    content = file.read(_File, file.content, faults)
+    if content is None:
         return None
-    dialect = given.schema.get("$schema", _DIALECT)
+    dialect = content.schema.get("$schema", _DIALECT)
     if dialect != _DIALECT:
         faults.append(
             f"{file.place('schema', '$schema')}: contracts are JSON Schema 2020-12;"
             f" write {_DIALECT} or leave it out."
         )
         return None
-    flaws = list(_flaws(file, given.schema))
+    flaws = list(_flaws(file, content.schema))
     if flaws:
         faults += flaws
         return None
     try:
         validator = jsonschema_rs.Draft202012Validator(
-            given.schema,
+            content.schema,
             validate_formats=True,
             ignore_unknown_formats=False,
-            offline=True,  # a contract is all in its file: nothing is fetched
+            offline=True,  # a contract stands alone in its file: nothing is fetched
         )
     except ValueError as error:
         faults.append(_flaw(file, [], error))
         return None
     contract = Contract(
-        event=event_name(given.event),
-        version=given.version,
-        consent=tuple(dict.fromkeys(given.consent)),
-        on_violation=given.on_violation,
-        retention_days=given.retention_days,
-        schema=given.schema,
+        event=event_name(content.event),
+        version=content.version,
+        consent=tuple(dict.fromkeys(content.consent)),
+        on_violation=content.on_violation,
+        retention_days=content.retention_days,
+        schema=content.schema,
         validator=validator,
     )
-    faults += _disproved(file, contract, given.examples)
+    faults += _disproved(file, contract, content.examples)
     return contract
 
 
 def _flaws(file: ConfigFile, schema: dict[str, Any]) -> Iterator[str]:
-    """What is not as JSON Schema has it."""
+    """Yield everything in the schema that is not valid JSON Schema."""
     errors = list(_STRICT.iter_errors(schema))
     paths = [error.instance_path for error in errors]
     for error in errors:
@@ -254,8 +253,8 @@ def _flaws(file: ConfigFile, schema: dict[str, Any]) -> Iterator[str]:
                     # A keyword whose value is wrong counts as unknown, too.
                     if not any(other[: len(path)] == path for other in paths):
                         yield (
-                            f"{file.place('schema', *path)}: `{name}` is no keyword of"
-                            " JSON Schema 2020-12; names of your own begin with x-."
+                            f"{file.place('schema', *path)}: `{name}` is not a keyword"
+                            " of JSON Schema 2020-12; your own names begin with `x-`."
                         )
             case _:
                 yield _flaw(file, error.instance_path, error)
@@ -263,24 +262,24 @@ def _flaws(file: ConfigFile, schema: dict[str, Any]) -> Iterator[str]:
 
 def _flaw(file: ConfigFile, path: Sequence[str | int], error: ValueError) -> str:
     what = str(error).partition("\n")[0].removesuffix(".")
-    return f"{file.place('schema', *path)}: no JSON Schema: {what}."
+    return f"{file.place('schema', *path)}: not valid JSON Schema: {what}."
 
 
 def _disproved(
     file: ConfigFile, contract: Contract, examples: _Examples
 ) -> Iterator[str]:
-    """The examples that do not hold."""
+    """Yield a message for each example that does not hold."""
     for index, properties in enumerate(examples.accepted):
         failures = contract.failures(properties)
         if failures:
             what = "; ".join(dict.fromkeys(map(str, failures)))
             place = file.place("examples", "accepted", index)
-            yield f"{place}: this example is refused ({what}); mend it or the schema."
+            yield f"{place}: this example is refused ({what}); fix it or the schema."
     for index, refused in enumerate(examples.refused):
         failures = contract.failures(refused.properties)
         place = file.place("examples", "refused", index)
         if not failures:
-            yield f"{place}: this example is accepted; mend it or the schema."
+            yield f"{place}: this example is accepted; fix it or the schema."
         elif all(
             refused.because not in (failure.owner, str(failure).rpartition(": ")[0])
             for failure in failures

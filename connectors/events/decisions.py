@@ -1,4 +1,4 @@
-"""The decision of admission about an item, and the rules it asks."""
+"""The decision of admission about an item, and the protocol of its rules."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -11,19 +11,19 @@ __all__ = ["AdmissionDecision", "NotAdmitted", "Rules", "Stated"]
 
 
 class NotAdmitted(NamedTuple):
-    """Why an event goes no further."""
+    """An event's disposition and the reason for it."""
 
     disposition: Disposition
     reason: str
 
 
 class Rules(Protocol):
-    """Contracts, transformations, consent and naming, as admission asks for them."""
+    """Contracts, transformations, consent and naming, as admission calls them."""
 
     def concerns(
         self, policy: Policy, source: str, type: str, event_text: str | None
     ) -> int:
-        """0 when `decide` has nothing to say of such events, whatever they hold."""
+        """Return 0 if no rule can apply to such events, whatever their content."""
 
     def keeps(
         self,
@@ -35,7 +35,7 @@ class Rules(Protocol):
         *,
         gpc: bool = False,
     ) -> int | None:
-        """The version of the contract that a track event keeps; None: ask `decide`."""
+        """Return the contract version a track event satisfies; None: call `decide`."""
 
     def decide(
         self,
@@ -45,14 +45,14 @@ class Rules(Protocol):
         gpc: bool = False,
         applied: list[str] | None = None,
     ) -> NotAdmitted | None:
-        """Say None to let the event pass, altered or not.
+        """Return None to let the event pass, altered or not.
 
-        Fields are set to new values; what the event came with is never changed itself.
+        Fields are replaced with new values; the original values are never mutated.
         """
 
 
 class Stated(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The consent statement of an event that is not kept itself."""
+    """The consent statement of an event that is not stored itself."""
 
     stated_at: int  # microseconds since 1970, UTC
     identifiers: list[Identifier]
@@ -60,25 +60,25 @@ class Stated(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class AdmissionDecision(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """What admission decided about one item, for the builder of its rows.
+    """The decision about one item, from which its rows are built.
 
     An item without a decision is admitted as it came.
     """
 
     disposition: Disposition = "admitted"
     reason: str | None = None
-    message_id: str | None = None  # assigned here, or of an item that is not kept
-    event: str | None = None  # name of an item that is not kept
-    changed: dict[str, Any] = {}  # fields of the event as the rules left them
+    message_id: str | None = None  # assigned here, or of an item that is not stored
+    event: str | None = None  # name of an item that is not stored
+    changed: dict[str, Any] = {}  # fields that the rules changed
     contract_version: int | None = None
     violations: list[str] = []
     stated: Stated | None = None
-    fingerprint: str | None = None  # assigned at admission to an item that is kept
+    fingerprint: str | None = None  # assigned at admission to a stored item
     replay_of: str | None = None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the item itself is stored: what was filtered is not."""
+        """Whether the item itself is stored; a filtered one is not."""
         return self.disposition not in _WITHHELD
 
 

@@ -1,8 +1,8 @@
-"""Bytes to JSON values, keeping what strict parsers lose.
+"""Decodes bytes to JSON values without losing what strict parsers reject.
 
-SDKs really send bare NaN and Infinity, halves of surrogate pairs, integers beyond
-2^63 and floats with more digits than a double holds. A strict parser would refuse the
-whole item; here each becomes the nearest value that JSON and SQL can both hold:
+SDKs do send bare NaN and Infinity, halves of surrogate pairs, integers beyond 2^63 and
+floats with more digits than a double holds. A strict parser would refuse the whole
+item; here each becomes the nearest value that both JSON and SQL can hold:
 
 | sent                                | kept as                          |
 |-------------------------------------|----------------------------------|
@@ -34,7 +34,7 @@ _LONG_NUMBER = b"0" * 18
 _INT64 = range(-(2**63), 2**63)
 _LARGE = 16_384
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-# A string that does not end goes on to the end: looking at it once is enough.
+# An unterminated string extends to the end, so it is scanned only once.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 _HEX = "[0-9a-fA-F]"
 _SURROGATE = re.compile(  # escapes before it, then a whole pair or one half of it
@@ -44,7 +44,7 @@ _SURROGATE = re.compile(  # escapes before it, then a whole pair or one half of 
 
 
 class Undecodable(ValueError):
-    """The bytes are no JSON value. `reason` is a code that holds no user data."""
+    """The bytes are not a JSON value. `reason` is a code without user data."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -52,10 +52,10 @@ class Undecodable(ValueError):
 
 
 def decode_item(data: bytes) -> Any:
-    """One JSON value, decoded without losing anything (see the module's table).
+    """Decode one JSON value without losing anything (see the module's table).
 
     Raises:
-        Undecodable: not UTF-8 or no JSON.
+        Undecodable: the bytes are not UTF-8 or not JSON.
     """
     is_deep = len(data) > 2 * MAX_DEPTH and _may_be_deep(data)
     if not is_deep and _LONG_NUMBER not in data.translate(_DIGITS_TO_0):
@@ -79,7 +79,7 @@ def _tolerant(data: bytes, is_deep: bool) -> Any:
             parse_int=_integer,
             parse_float=_float,
         )
-    except (ValueError, RecursionError):  # too deep even so: brackets without an end
+    except (ValueError, RecursionError):  # still too deep: unclosed brackets
         raise Undecodable("not_json") from None
 
 
@@ -101,30 +101,30 @@ def _float(text: str) -> float | str:
 def _is_exact(text: str, value: float) -> bool:
     try:
         return Decimal(text) == Decimal(repr(value))
-    except InvalidOperation:  # an exponent of more digits than even a decimal takes
+    except InvalidOperation:  # an exponent with more digits than a decimal allows
         return False
 
 
-def _without_half(found: re.Match[str]) -> str:
-    half = found[2]
-    return found[0] if half is None else f"{found[1]}\\\\u{half.lower()}"
+def _without_half(match: re.Match[str]) -> str:
+    half = match[2]
+    return match[0] if half is None else f"{match[1]}\\\\u{half.lower()}"
 
 
 def _may_be_deep(data: bytes) -> bool:
-    """Whether the nesting may exceed MAX_DEPTH; a few C calls say no for most data."""
-    # Of a batch, counting what it has many of takes longer than the rest.
+    """Return whether the nesting may exceed MAX_DEPTH; quickly False for most data."""
+    # Counting the brackets of a batch takes longer than the rest.
     if len(data) < _LARGE and data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
         return False
     brackets = data.translate(None, _NO_BRACKETS)
     for _ in range(16):
-        if len(brackets) <= MAX_DEPTH:  # 32 levels were taken away, 250 can be left
+        if len(brackets) <= MAX_DEPTH:  # 32 levels were removed, 250 can be left
             return False
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
     return True
 
 
 def _folded(text: str) -> str:
-    """JSON in which what lies deeper than MAX_DEPTH is a string of its JSON text."""
+    """Return JSON in which values below MAX_DEPTH are strings of their JSON text."""
     parts = []
     depth = start = end = 0
     for token in _STRING_OR_BRACKET.finditer(text):

@@ -1,4 +1,4 @@
-"""The canonical event of an item: names, ids, times, identifiers and hashes."""
+"""Builds the canonical event of an item: names, ids, times, identifiers, hashes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,50 +40,50 @@ _READ = frozenset(
         *("properties", "traits", "context", "integrations"),
     }
 )
-"""Fields of a call that the canonical event has a place for; `category` has one in the
+"""Fields of a call with a place in the canonical event; `category` has one in the
 properties of a page or screen."""
 
 _CREDENTIALS = frozenset(("writeKey", "write_key", "api_key"))
 _COLUMNS = frozenset((*Event.__struct_fields__, "load_seq"))
 _OWN_ROW = frozenset(("content_hash", "row_hash", "scope"))
-"""What tells a row of `raw.events` that comes back."""
+"""Fields that identify an exported row of `raw.events`."""
 
 _DEFAULT = Policy()
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where items come from; holds for every item of one load or request."""
+    """Where items come from; applies to every item of one load or request."""
 
     source: str
     scope: str
     channel: str
     segment: str  # the collector segment or file that carries them
     received_at: int  # microseconds since 1970, for items without their own
-    # An import: an arrival the row carries counts, and its times are not corrected by
-    # any other.
+    # An import: the arrival in the row counts, and its times are not corrected by any
+    # other.
     keeps_received_at: bool
-    # Makes, with the line, the id of an event that has neither an id nor a time of its
-    # own repeatable (a file: its hash). Without one such an id is random.
+    # Hash of a file. With the line number it makes the id of an event that has neither
+    # an id nor a time repeatable; without it such an id is random.
     seed: str | None = None
     policy: Policy = _DEFAULT
-    gpc: bool = False  # the request said `Sec-GPC: 1`
-    # A replay: when the items first arrived. Their times are corrected as they were
-    # then; `received_at` is the replay's.
+    gpc: bool = False  # the request carried `Sec-GPC: 1`
+    # A replay: when the items first arrived. Their times are corrected as of then;
+    # `received_at` is the replay's.
     first_received_at: int | None = None
-    # Makes the fingerprint of a request's sender. Without one no event gets any.
+    # Makes the fingerprint of a request's sender; None: no event gets one.
     fingerprint: Callable[[], str] | None = None
 
 
 class EventBuilder:
-    """Builds events by one set of identifier rules; no other rule has been applied."""
+    """Builds events by one set of identifier rules, before any other rule."""
 
     def __init__(self, identifiers: IdentifierRules) -> None:
         self.identifiers_of = identifiers.of
         self.carried_by = identifiers.carried
 
     def counted(self, event: Event) -> list[Identifier]:
-        """The identifiers of the event that count; it lists where there are more."""
+        """Return the event's identifiers up to the limit; flag an event with more."""
         identifiers = self.identifiers_of(event)
         if len(identifiers) > MOST_IDENTIFIERS:
             del identifiers[MOST_IDENTIFIERS:]
@@ -99,7 +99,7 @@ class EventBuilder:
         place: tuple[int, int],
         message_id: str | None = None,
     ) -> tuple[Event, Texts]:
-        """The whole event, with times, identifiers and hashes, before any rule."""
+        """Return the whole event, with times, identifiers and hashes."""
         call = to_call(item)
         get = call.get
         event = event_of_call(call, origin)
@@ -117,9 +117,9 @@ class EventBuilder:
         is_ahead = carried is not None and carried > arrived
         if is_ahead:
             event.violations.append("received_at_in_future")
-        # An imported row that carries its arrival has been through a collector, which
-        # has corrected `timestamp` already. One that carries none that can be right
-        # has nothing to correct its times by: the import's instant is not its own.
+        # An imported row with an arrival went through a collector, which has already
+        # corrected `timestamp`. Without a plausible one there is nothing to correct
+        # its times by: the instant of the import says nothing about the sender's clock.
         is_final = origin.keeps_received_at and (
             timestamp is not None or carried is None or is_ahead
         )
@@ -141,7 +141,7 @@ class EventBuilder:
 
 
 def own_arrival(item: Any, origin: Origin) -> int | None:
-    """When an imported row says it arrived, at the latest now."""
+    """Return the arrival an imported row carries, at the latest now."""
     if not origin.keeps_received_at or origin.first_received_at is not None:
         return None
     carried = _carried_arrival(item)
@@ -151,12 +151,12 @@ def own_arrival(item: Any, origin: Origin) -> int | None:
 def _carried_arrival(item: Any) -> int | None:
     if type(item) is not dict:
         return None
-    given = item.get("receivedAt")
-    return instant(item.get("received_at") if given is None else given)
+    arrival = item.get("receivedAt")
+    return instant(item.get("received_at") if arrival is None else arrival)
 
 
 def event_of_call(call: dict[str, Any], origin: Origin) -> Event:
-    """What a call says, without times, identifiers and hashes.
+    """Return the event of a call, without times, identifiers and hashes.
 
     Raises:
         Unusable: a group call without a group.
@@ -206,12 +206,12 @@ def event_of_call(call: dict[str, Any], origin: Origin) -> Event:
 
 
 def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
-    """Name, properties, traits and context, each where one kind of SDK has it."""
+    """Return name, properties, traits and context, wherever an SDK puts them."""
     get = call.get
     name, properties = get("name"), get("properties")
     traits, context = get("traits"), get("context")
     if kind == "page" or kind == "screen":
-        category = get("category")  # rudder-node has it here alone
+        category = get("category")  # rudder-node sends it only here
         if properties is None and category is not None:
             properties = {"category": category}
         elif type(properties) is dict:
@@ -226,7 +226,7 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
     if (
         channel is not None
         and (context is None or type(context) is dict)
-        # A row that comes back names the channel it came in by, not its sender's.
+        # In an exported row it is Loomline's channel, not the sender's.
         and not _OWN_ROW.issubset(call)
     ):
         context = {"channel": channel, **(context or {})}
@@ -236,7 +236,7 @@ def _described(call: dict[str, Any], kind: str) -> tuple[Any, Any, Any, Any]:
 
 
 def _with_unknown(context: Any, call: dict[str, Any], kind: str) -> Any:
-    """The context with the fields of a call that have no place of their own."""
+    """Return the context with the call's fields that have no column of their own."""
     unread = call.keys() - _READ - _CREDENTIALS
     if unread >= _OWN_ROW:
         unread -= _COLUMNS
@@ -279,15 +279,15 @@ def _identify(
     seed: str | None,
     place: tuple[int, int],
 ) -> None:
-    """Set what tells the event from others: its message id and the two hashes."""
+    """Set the message id and the two hashes."""
     properties, traits, context, integrations = texts
-    said = (
+    fields = (
         *(event.type, event.event_text, event.name, event.group_type, event.group_id),
         *(event.user_id, event.anonymous_id, event.distinct_id, event.previous_id),
         client,
     )
-    # Parts that hold no line break, as JSON is written here.
-    content = b"\n".join((_encode(said), properties or b"", traits or b""))
+    # The encoder writes no line break, so the parts cannot run together.
+    content = b"\n".join((_encode(fields), properties or b"", traits or b""))
     event.content_hash = blake2b(content, digest_size=16).hexdigest()
     if message_id is None:
         message_id = _made_id(event, client, seed, place)
@@ -301,7 +301,7 @@ def _identify(
 def _made_id(
     event: Event, client: int | None, seed: str | None, place: tuple[int, int]
 ) -> str:
-    """A repeat of the same call gets the same id; two calls never share one."""
+    """Return the same id for a repeat of a call; two calls never share one."""
     if client is not None:
         return _hash(f"{event.scope}\0{event.content_hash}")
     if seed is None:

@@ -1,14 +1,14 @@
 """Fingerprints: a weak identifier for visitors without one, derived from the request.
 
-An event without identifiers gets it, and so does the identify of a person, to whom the
-history without identifiers then belongs.
+An event without identifiers gets one, and so does a person's identify call, which links
+the earlier events without identifiers to that person.
 
     keyed hash of (scope, IP address, user agent, accepted languages)
 
 The key is a random salt of the UTC day, shared by all processes through `control.db`.
-Once the salt is deleted, nobody can find out whose a fingerprint was, or tell that two
-days' fingerprints are one person's. What goes in is never stored. It is personal data
-all the same: off unless a source's key names the consent category that permits it.
+Once the salt is deleted, a fingerprint can no longer be traced to a visitor, nor two
+days' fingerprints to the same one. The inputs are never stored. A fingerprint is still
+personal data: off unless the source's key names the consent category that permits it.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ from connectors.home import Home
 __all__ = ["PERIOD_S", "Fingerprints", "wanted"]
 
 PERIOD_S = 86_400
-"""How long one salt is used: a UTC day."""
+"""Lifetime of one salt: a UTC day."""
 
 _SALT_BYTES = 32
 _encode = msgspec.json.encode
@@ -39,7 +39,7 @@ create table if not exists salts (
 
 
 class Fingerprints:
-    """Fingerprints by the salts in `control.db`, a file that other tables share."""
+    """Makes fingerprints with the salts in `control.db`, which other tables share."""
 
     def __init__(self, home: Home) -> None:
         self._control = home.control
@@ -48,45 +48,45 @@ class Fingerprints:
     def stamp(
         self, now_s: float, scope: str, ip: str, user_agent: str, language: str
     ) -> str:
-        """32 hex digits: the same for the same four texts within one day."""
+        """Return 32 hex digits, the same for the same four texts within one day."""
         period, salt = self._current
         if now_s // PERIOD_S != period:
             period = int(now_s // PERIOD_S)
             salt = self._salt(period)
             self._current = period, salt
-        # As JSON, so that no two sets of texts read the same once joined.
+        # As JSON, so that different texts never join to the same bytes.
         shown = _encode((scope, ip, user_agent, language))
         return blake2b(shown, key=salt, digest_size=16).hexdigest()
 
     def _salt(self, period: int) -> bytes:
-        """The salt of the period, made by whoever needs it first."""
+        """Return the salt of the period; the first caller creates it."""
         self._control.parent.mkdir(parents=True, exist_ok=True)
         self._control.touch(mode=0o600)
         with closing(sqlite3.connect(self._control, timeout=30)) as db:
-            db.execute("pragma secure_delete = on")  # what is deleted is overwritten
+            db.execute("pragma secure_delete = on")  # overwrite deleted rows
             with db:
                 db.execute(_SCHEMA)
                 db.execute(
                     "insert or ignore into salts values (?, ?)",
                     (period, token_bytes(_SALT_BYTES)),
                 )
-                # The day before stays: clocks of two processes differ at midnight.
+                # Keep the day before: two processes' clocks differ at midnight.
                 old = db.execute("delete from salts where period < ?", (period - 1,))
                 salt: bytes
                 (salt,) = db.execute(
                     "select salt from salts where period = ?", (period,)
                 ).fetchone()
-            if old.rowcount:  # not to be found in the write-ahead log either
+            if old.rowcount:  # remove it from the write-ahead log, too
                 db.execute("pragma wal_checkpoint(truncate)")
         return salt
 
 
 def wanted(policy: Policy, statement: Mapping[str, bool] | None, gpc: bool) -> bool:
-    """Return whether the sender of an event may be given a fingerprint.
+    """Return whether an event's sender may get a fingerprint.
 
-    Only where the source's category for it is granted: by the statement, or where
-    there is none by a key that takes silence for consent. A browser that sends
-    Global Privacy Control has refused advertising, whatever else is said.
+    Only if the source's category for it is granted: by the statement, or without one
+    by a key that takes silence for consent. A browser that sends Global Privacy
+    Control has refused advertising, whatever the statement says.
     """
     category = policy.fingerprint
     if category is None or (gpc and category == "advertising"):

@@ -1,7 +1,7 @@
-"""Identifiers an event carries, normalised at admission by the rules in the seeds.
+"""Reads an event's identifiers, normalized at admission by the rules in the seeds.
 
-Which types exist, where each is read from and how it is normalised stands in
-`seeds/identifier_types.csv`; the models read the same file for classes and limits.
+`seeds/identifier_types.csv` lists the types, where each is read from and how it is
+normalized; the models read the same file for classes and limits.
 """
 
 import csv
@@ -29,25 +29,25 @@ __all__ = [
 ]
 
 RULE_VERSION = 2
-"""Raised whenever a normalisation below gives other values than before."""
+"""Increase it whenever a normalization below changes its results."""
 
 MOST_IDENTIFIERS = 100
-"""Identifiers of one event that count, in the order of the places they are read from.
-A run compares the identifiers of a message in pairs."""
+"""Identifiers per event that count, in the order of the places they are read from. A
+run compares the identifiers of a message in pairs."""
 
 LONGEST_VALUE = 1_024
-"""Characters of an identifier. Of a longer one the digest identifies, so that joins of
-identity do not carry it; the event keeps the value that was sent."""
+"""Characters of an identifier. A longer one is replaced with its digest, which keeps it
+out of the identity joins; the event keeps the original value."""
 
 PERSONLESS = "personless_id"
-"""Type of the ids of an event that says `$process_person_profile: false`: it belongs to
-no profile, not even one that is known by these ids."""
+"""Type of the ids of an event with `$process_person_profile: false`: it belongs to no
+profile, not even to a known one with these ids."""
 
 MENTIONED = "mentioned_id"
-"""Type of an id that a group's description came with: the profile's that is known by it
-from other events, otherwise no profile's. PostHog's SDKs for servers invent one."""
+"""Type of an id sent with a group's description: it belongs to the profile that other
+events know by it, otherwise to none. PostHog's server SDKs invent such ids."""
 
-_PHONE_LENGTH = 64  # with blanks, brackets and an extension; longer is no number
+_PHONE_LENGTH = 64  # with spaces, brackets and an extension; longer is not a number
 _EMAIL_LENGTH = 320  # RFC 3696, section 3
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -88,7 +88,7 @@ Rule = Callable[[str], str | None]
 
 
 class _Place(NamedTuple):
-    """One place that an identifier type is read from."""
+    """One place an identifier type is read from."""
 
     name: str  # of the member that holds it
     type: str
@@ -96,15 +96,15 @@ class _Place(NamedTuple):
     rule: Rule
 
 
-_Found = tuple[str, int, Rule, Any]
-"""A value that was found: its type, the rank of its place, its rule, and itself."""
+_ValueRead = tuple[str, int, Rule, Any]
+"""A value read from an event: type, rank of its place, rule, value."""
 
 
 class IdentifierRules:
     """The table of identifier types, compiled."""
 
     def __init__(self, rows: list[dict[str, str]]) -> None:
-        # Sorted by where a value is read from: most events lack most places.
+        # Grouped by where a value is read from: most events lack most places.
         self._fields: list[_Place] = []  # of the event itself
         self._system: list[_Place] = []  # `$` fields
         self._traits: list[_Place] = []  # of the person
@@ -129,30 +129,30 @@ class IdentifierRules:
 
     @classmethod
     def load(cls, project: Path) -> "IdentifierRules":
-        """From `seeds/identifier_types.csv` below the project folder.
+        """Read `seeds/identifier_types.csv` below the project folder.
 
         Raises:
-            ConfigError: the file is missing or names an unknown normalisation.
+            ConfigError: the file is missing or names an unknown normalization.
         """
         path = project / "seeds" / "identifier_types.csv"
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             if not rows:
-                raise ConfigError(f"{path}: names no identifier; restore the file")
+                raise ConfigError(f"{path}: no identifier types; restore the file")
             return cls(rows)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}; restore the file") from error
         except KeyError as error:
-            raise ConfigError(f"{path}: {error} is missing or not known") from error
+            raise ConfigError(f"{path}: {error} is missing or unknown") from error
 
     def of(self, event: Event) -> list[Identifier]:
-        """Every identifier of the event once; a type is read at the first place it has.
+        """Return every identifier of the event once, each type from its first place.
 
-        `distinct_id` and `previous_id` come under their own names: whether they are a
-        user or a cookie is known only with the whole history, in SQL. The same holds of
-        PERSONLESS and MENTIONED, which say that an event is without a person, and make
-        no profile. Members of lists come last: too many of them push out nothing else.
+        `distinct_id` and `previous_id` keep their own names: only the whole history, in
+        SQL, tells whether they are a user id or a cookie. So do PERSONLESS and
+        MENTIONED, which mark an event without a person and make no profile. Members of
+        lists come last, so that too many of them displace no other identifier.
         """
         context = event.context
         if type(context) is dict and "posthog" in context:
@@ -169,26 +169,26 @@ class IdentifierRules:
         return self.carried(event)
 
     def carried(self, event: Event) -> list[Identifier]:
-        """Every identifier of the event, also where it is to belong to no profile."""
-        found: list[_Found] = []
+        """Return every identifier of the event, even if it belongs to no profile."""
+        values_read: list[_ValueRead] = []
         values = self._values_of(event)
         for value, (_, type_, rank, rule) in zip(values, self._fields, strict=True):
             if value is not None:
-                found.append((type_, rank, rule, value))
+                values_read.append((type_, rank, rule, value))
         context, traits = event.context, event.traits
-        # A group call's own traits are the group's, and so are their `$` fields; those
-        # of other calls' properties describe what happened.
+        # The traits of a group call are the group's, and so are their `$` fields; the
+        # `$` fields of other calls' properties describe the event.
         if event.type != "group" and type(traits) is dict:
-            _read(found, traits, self._system)
-            _read(found, traits, self._traits)
-            if "$set_once" in traits:  # set already, perhaps: after all that is set
-                _read(found, traits["$set_once"], self._once)
+            _read(values_read, traits, self._system)
+            _read(values_read, traits, self._traits)
+            if "$set_once" in traits:  # may be set already: ranks after the others
+                _read(values_read, traits["$set_once"], self._once)
         if event.type == "identify":
-            _read(found, event.properties, self._system)
+            _read(values_read, event.properties, self._system)
         if type(context) is dict:
             if "traits" in context:
-                _read(found, context["traits"], self._context_traits)
-            listed: list[_Found] = []
+                _read(values_read, context["traits"], self._context_traits)
+            listed: list[_ValueRead] = []
             for first, places in self._context.items():
                 if first in context:
                     for path, (_, type_, rank, rule) in places:
@@ -198,9 +198,9 @@ class IdentifierRules:
                             ids = map(_external_id, members)
                             listed += ((type_, rank, rule, id_) for id_ in ids)
                         else:
-                            found.append((type_, rank, rule, value))
-            found += listed
-        return _normalised(found)
+                            values_read.append((type_, rank, rule, value))
+            values_read += listed
+        return _normalised(values_read)
 
     def _add(self, path: str, type_: str, rank: int, rule: Rule) -> None:
         match path.split("."):
@@ -219,11 +219,11 @@ class IdentifierRules:
                 raise KeyError(path)
 
 
-def _read(found: list[_Found], owner: Any, places: list[_Place]) -> None:
+def _read(values_read: list[_ValueRead], owner: Any, places: list[_Place]) -> None:
     if type(owner) is dict:
         for name, type_, rank, rule in places:
             if name in owner:
-                found.append((type_, rank, rule, owner[name]))
+                values_read.append((type_, rank, rule, owner[name]))
 
 
 def _without(mentioned: str, identifiers: list[Identifier]) -> list[Identifier]:
@@ -236,7 +236,7 @@ def _without(mentioned: str, identifiers: list[Identifier]) -> list[Identifier]:
 
 
 def _personless(event: Event, mentioned: str | None) -> list[Identifier]:
-    """The ids of an event that its sender keeps apart from profiles."""
+    """Return the ids of an event that its sender keeps apart from profiles."""
     ids = (event.distinct_id, event.user_id, event.anonymous_id, mentioned)
     return [
         Identifier(PERSONLESS, _bounded(id_), RULE_VERSION)
@@ -245,10 +245,10 @@ def _personless(event: Event, mentioned: str | None) -> list[Identifier]:
     ]
 
 
-def _normalised(found: list[_Found]) -> list[Identifier]:
+def _normalised(values_read: list[_ValueRead]) -> list[Identifier]:
     kept: dict[tuple[str, str], Identifier] = {}
     ranks: dict[str, int] = {}
-    for type_, rank, rule, value in found:
+    for type_, rank, rule, value in values_read:
         if type(value) is not str:
             if type(value) not in (int, float):
                 continue
@@ -269,7 +269,7 @@ def _normalised(found: list[_Found]) -> list[Identifier]:
 
 
 def _bounded(text: str) -> str:
-    """The value, or the digest of one that is too long."""
+    """Return the value, or its digest if it is too long."""
     if len(text) <= LONGEST_VALUE:
         return text
     return "sha256:" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
@@ -284,6 +284,6 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _external_id(member: dict[str, Any]) -> str | None:
-    """The id in `{"id", "type"}`."""
+    """Return the id in `{"id", "type"}`."""
     value, type_ = as_text(member.get("id")), as_text(member.get("type"))
     return f"{type_}:{value}" if value and type_ else value

@@ -18,37 +18,37 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Known", "Lookup", "Table", "Unanswered", "UnsafeKey", "Url"]
 
 Row = tuple[Any, ...]
-"""The values of the columns that are taken, in their order."""
+"""The values of the requested columns, in order."""
 
 MAX_CACHED = 50_000
 FAILURE_CACHE_S = 5.0
-"""How long a key that got no answer is not asked again."""
+"""How long a key without an answer is not requested again."""
 
-_FAILURES_IN_A_ROW = 5  # after so many, nobody is asked for FAILURE_CACHE_S
+_FAILURES_IN_A_ROW = 5  # after so many, no requests for FAILURE_CACHE_S
 _MAX_ANSWER_BYTES = 1 << 20
 _CLIMBS = re.compile(r"\.\.|[/\\\x00-\x1f\x7f-\x9f]")
-_MAX_ENCODINGS = 3  # one over the other; no id needs more than one
+_MAX_ENCODINGS = 3  # nested percent-encodings; no id needs more than one
 
 
 class Unanswered(Exception):
-    """The service did not answer as it should; the fallback is used, and it is said."""
+    """The service gave no usable answer; the fallback is used and flagged."""
 
 
 class UnsafeKey(Exception):
-    """The key would lead to another path than the one the lookup is for."""
+    """The key would change the path of the request."""
 
 
 class Lookup(Protocol):
-    """Where values are found."""
+    """A source of values by key."""
 
-    waits: bool  # whether finding may take as long as a call over the network
+    waits: bool  # whether `find` may take as long as a network call
 
     def find(self, key: str) -> Row | None:
-        """The values for a key; None when nothing is known of it.
+        """Return the values for a key, or None if the key is unknown.
 
         Raises:
-            Unanswered: nobody knows whether anything is known.
-            UnsafeKey: the key is not asked for.
+            Unanswered: the service did not tell whether the key is known.
+            UnsafeKey: the key is not safe to put into the address.
         """
 
 
@@ -60,10 +60,10 @@ class Table:
     def __init__(self, path: Path, key_column: str | None, columns: Sequence[str]):
         """Read the file.
 
-        Without `key_column` its first column is the key.
+        Without `key_column` the first column is the key.
 
         Raises:
-            ValueError: the file cannot be used; the text says why.
+            ValueError: the file is not usable; the message says why.
         """
         try:
             names, rows = _READ[path.suffix](path)
@@ -85,7 +85,7 @@ class Table:
             if key is None:
                 continue
             if key in self._rows:
-                raise ValueError(f"row {number}: its {key_column} stands there twice")
+                raise ValueError(f"row {number}: its {key_column} is a duplicate")
             self._rows[key] = tuple(row[place] for place in places)
 
     def find(self, key: str) -> Row | None:
@@ -93,7 +93,7 @@ class Table:
 
 
 class Known:
-    """The answer of an example, where nobody is asked."""
+    """An example's fixed answer; makes no request."""
 
     def __init__(self, answer: Any, columns: Sequence[str]) -> None:
         self.waits = False
@@ -105,13 +105,13 @@ class Known:
 
 
 Answer = tuple[float, Row | None, bool]
-"""Until when it holds, the values, whether the service failed."""
+"""Expiry, values, and whether the service failed."""
 
 
 class Url:
-    """A service that answers with a JSON object; answers are kept for a while.
+    """A service that answers with a JSON object; answers are cached.
 
-    May be asked from several threads at once.
+    Thread-safe.
     """
 
     waits = True
@@ -126,16 +126,16 @@ class Url:
         headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`url` holds `{key}` behind the host's name.
+        """`url` contains `{key}` after the host name.
 
         Raises:
-            ValueError: it does not, or is no address.
+            ValueError: it does not, or is not a valid address.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an address begins with https:// and a host")
+            raise ValueError("an address must begin with https:// and a host")
         if "{key}" in parts.netloc or "{key}" not in url.partition("#")[0]:
-            raise ValueError("{key} must stand in the path or the query")
+            raise ValueError("{key} must be in the path or the query")
         self._url = url
         self._is_in_path = "{key}" in parts.path
         self._columns = columns
@@ -168,7 +168,7 @@ class Url:
         return answer[1]
 
     def _asked(self, key: str) -> Answer:
-        import httpx  # 0.1 s that only who looks things up by address waits for
+        import httpx  # takes 0.1 s, which only lookups by address should pay
 
         with self._lock:
             if self._client is None:
@@ -180,7 +180,7 @@ class Url:
         row: Row | None = None
         try:
             with self._client.stream("GET", url) as response:
-                # 404 and the like say something of the key, the others of the service.
+                # 404 and the like are about the key, the others about the service.
                 is_down = response.status_code in (401, 403, 429) or (
                     response.status_code >= 500
                 )
@@ -189,7 +189,7 @@ class Url:
                     row = _taken(self._read(response), self._columns)
                     is_down = False
         except (httpx.HTTPError, httpx.InvalidURL, Unanswered, ValueError):
-            pass  # `row` is None: told to the caller, and remembered for a short while
+            pass  # `row` stays None: the caller raises, and the failure is cached
         now = self._clock()
         with self._lock:
             self._failures = self._failures + 1 if is_down else 0
@@ -201,8 +201,8 @@ class Url:
         return now + self._cache_s, row, False
 
     def _read(self, response: "httpx.Response") -> Any:
-        # The client's timeout is for each piece; a service that sends a byte at a time
-        # would take for ever.
+        # The client's timeout applies to each chunk; a service that sends one byte at
+        # a time would never hit it.
         ends_at = self._clock() + self._timeout_s
         body = bytearray()
         for piece in response.iter_bytes():
@@ -213,13 +213,13 @@ class Url:
 
 
 def _is_one_segment(key: str) -> bool:
-    """Whether a key stays one segment of a path, however often a server decodes it."""
+    """Return whether a key stays one path segment, however often it is decoded."""
     for _ in range(_MAX_ENCODINGS + 1):
         if key in ("", ".") or _CLIMBS.search(key):
             return False
         try:
             decoded = unquote(key, errors="strict")
-        except UnicodeDecodeError:  # as `%c0%ae`, which some servers take for a dot
+        except UnicodeDecodeError:  # such as `%c0%ae`, which some servers read as a dot
             return False
         if decoded == key:
             return True
@@ -228,7 +228,7 @@ def _is_one_segment(key: str) -> bool:
 
 
 def _taken(answer: Any, columns: Sequence[str]) -> Row | None:
-    """The columns of an answer; they may be paths of nested objects."""
+    """Return the columns of an answer; a column may be a path into nested objects."""
     if type(answer) is not dict:
         return None
     row = []
@@ -251,7 +251,7 @@ def _csv(path: Path) -> tuple[list[str], Iterator[Sequence[Any]]]:
 
 
 def _parquet(path: Path) -> tuple[list[str], Iterator[Sequence[Any]]]:
-    import pyarrow.parquet as pq  # as slow to load as all the rest of admission
+    import pyarrow.parquet as pq  # takes as long to load as the rest of admission
 
     table = pq.read_table(path)
     columns = [map(_json, column.to_pylist()) for column in table.columns]
@@ -259,7 +259,7 @@ def _parquet(path: Path) -> tuple[list[str], Iterator[Sequence[Any]]]:
 
 
 def _json(value: Any) -> Any:
-    """A value of Parquet as JSON has it; days, decimals and the like are text."""
+    """Convert a Parquet value to JSON's types; dates, decimals and the like to text."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

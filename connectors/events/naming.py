@@ -1,4 +1,4 @@
-"""Names and ids: what people type and send becomes text of one form."""
+"""Normalizes names and ids to text of one form."""
 
 import re
 from functools import lru_cache
@@ -13,7 +13,7 @@ __all__ = ["as_text", "event_name", "in_convention", "is_object_action", "snake_
 _BORDERS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATORS = re.compile(r"[^\w$]+")
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
-_CACHED_LENGTH = 200  # a longer name is worked out each time: the cache stays small
+_CACHED_LENGTH = 200  # longer names are not cached, which bounds the cache's memory
 
 # Past tenses that do not end in -ed.
 _PAST = """
@@ -28,9 +28,10 @@ _IRREGULAR = frozenset(_PAST.split())
 
 
 def snake_case(text: str) -> str | None:
-    """`Order Completed`, `orderCompleted`, `order-completed` → `order_completed`.
+    """Convert a name to snake_case: `Order Completed` to `order_completed`.
 
-    A leading `$` stays: it marks a system name. None when no letter or digit is left.
+    Keeps a leading `$`, which marks a system name. Returns None if no letter or digit
+    is left.
     """
     return (_cached if len(text) <= _CACHED_LENGTH else _snake_case)(text)
 
@@ -44,17 +45,17 @@ _cached = lru_cache(maxsize=4096)(_snake_case)
 
 
 def event_name(text: str) -> str:
-    """The name of an event sent as `text`: in snake_case, and never with white space.
+    """Return the name of an event sent as `text`: snake_case, without white space.
 
-    A name of signs alone (`!`, an emoji) has no other form.
+    A name of symbols only (`!`, an emoji) stays as it is.
     """
     return snake_case(text) or "_".join(text.split())
 
 
 def in_convention(name: str, convention: Convention) -> str:
-    """A name in snake_case as a sender that keeps to the convention writes it.
+    """Convert a snake_case name to the convention.
 
-    A system name (`$…`) stays as it is. There is one way to write a name:
+    A system name (`$…`) stays as it is. Every name has exactly one spelling:
     `HttpRequest`, not `HTTPRequest`.
     """
     if convention == "snake_case" or name[:1] == "$":
@@ -62,12 +63,12 @@ def in_convention(name: str, convention: Convention) -> str:
     first, *rest = name.split("_")
     if convention == "TitleCase":
         first = first[:1].upper() + first[1:]
-    # A name of underscores alone has no words.
+    # A name made of underscores has no words.
     return first + "".join(word[:1].upper() + word[1:] for word in rest) or name
 
 
 def is_object_action(name: str) -> bool:
-    """Whether a name in snake_case says what was done with what: `order_completed`."""
+    """Return whether a snake_case name is object and action: `order_completed`."""
     *objects, action = name.split("_")
     if not any(objects):
         return False
@@ -76,9 +77,9 @@ def is_object_action(name: str) -> bool:
 
 
 def as_text(value: Any) -> str | None:
-    """An id or a name as text; blank text and empty lists or objects are none at all.
+    """Return an id or a name as text; None for blank text, empty lists and objects.
 
-    Numbers are common (`12345`, `12345.5`); anything else is kept as its JSON.
+    Numbers are common (`12345`, `12345.5`); any other value becomes its JSON.
     """
     if type(value) is str:
         return value if value and not value.isspace() else None

@@ -1,6 +1,6 @@
-"""What a transformation may do to an event, one operation at a time.
+"""The operations of transformations.
 
-What the event came with is never changed itself: its fields are set to new values.
+They never mutate an event's original values: fields are replaced with new ones.
 """
 
 import logging
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 Operation = Callable[[Event], NotAdmitted | None]
-"""One thing done to an event; None lets it go on."""
+"""One change to an event; None lets the event pass."""
 
 Kind = Literal["integer", "number", "boolean", "string", "timestamp"]
 
@@ -44,7 +44,7 @@ TEXTS = ("event", "name", "user_id", "anonymous_id", "group_id")
 OBJECTS = ("properties", "traits", "context")
 
 _CHANGEABLE = (*TEXTS, *OBJECTS)
-_SHOWN = ("type", "source", "event_text", *_CHANGEABLE)  # to a function
+_SHOWN = ("type", "source", "event_text", *_CHANGEABLE)  # passed to a function
 _MISSING: Any = msgspec.UNSET
 _INT64 = range(-(2**63), 2**63)
 _INTEGER = re.compile(r"([+-]?\d{1,19})(?:\.0*)?", re.ASCII)
@@ -58,22 +58,22 @@ _log = logging.getLogger(__name__)
 
 
 class Place:
-    """Where in an event: a text field, or what is below one of its objects."""
+    """A place in an event: a text field, or a path below one of its objects."""
 
     __slots__ = ("_holders", "_last", "root", "text")
 
     def __init__(self, text: str) -> None:
-        """Read `properties.plan.type` or `user_id`.
+        """Parse `properties.plan.type` or `user_id`.
 
         Raises:
-            ValueError: there is no such place.
+            ValueError: no such place exists.
         """
         self.text = text
         self.root, *keys = text.split(".")
         is_object = self.root in OBJECTS and all(keys) and keys
         if not (is_object or (self.root in TEXTS and not keys)):
             raise ValueError(
-                f"`{text}` is no place in an event; write {', '.join(TEXTS)}, or"
+                f"`{text}` is not a place in an event; write {', '.join(TEXTS)}, or"
                 " properties.…, traits.… or context.…"
             )
         self._holders = tuple(keys[:-1])
@@ -88,7 +88,7 @@ class Place:
         return value.get(self._last, _MISSING) if type(value) is dict else _MISSING
 
     def put(self, event: Event, value: Any) -> bool:
-        """Set a value; False if the event cannot hold it there."""
+        """Set a value; return False if the event cannot hold it there."""
         if not self._last:
             text = as_text(value)
             if self.root == "event":
@@ -112,7 +112,7 @@ class Place:
         return True
 
     def remove(self, event: Event) -> None:
-        """Take out a value that is there."""
+        """Remove an existing value."""
         if not self._last:
             setattr(event, self.root, None)
             return
@@ -126,7 +126,7 @@ class Place:
 
 
 def _copied(value: Any) -> Any:
-    """An object that may be changed; None when the value is something else."""
+    """Return a copy of an object; None if the value is not an object."""
     if type(value) is dict:
         return value.copy()
     return {} if value is None else None
@@ -137,7 +137,7 @@ def _violate(event: Event, text: str) -> None:
 
 
 def rename(source: Place, target: Place) -> Operation:
-    """Move a value, over what the target holds; nothing without a value."""
+    """Move a value, replacing the target's; does nothing if it is missing."""
 
     def apply(event: Event) -> None:
         value = source.get(event)
@@ -152,7 +152,7 @@ def rename(source: Place, target: Place) -> Operation:
 
 
 def cast(path: Place, kind: Kind) -> Operation:
-    """Make a value one of another type; null stays, and so does what cannot be one."""
+    """Convert a value to another type; null and unconvertible values stay."""
     convert = _CASTS[kind]
 
     def apply(event: Event) -> None:
@@ -168,7 +168,7 @@ def cast(path: Place, kind: Kind) -> Operation:
 
 
 def set_(path: Place, value: Any) -> Operation:
-    """Set a value, whatever stands there."""
+    """Set a value, replacing any other."""
 
     def apply(event: Event) -> None:
         if not path.put(event, value):
@@ -178,7 +178,7 @@ def set_(path: Place, value: Any) -> Operation:
 
 
 def remove(path: Place) -> Operation:
-    """Take a value out."""
+    """Remove a value."""
 
     def apply(event: Event) -> None:
         if path.get(event) is not _MISSING:
@@ -188,7 +188,7 @@ def remove(path: Place) -> Operation:
 
 
 def hash_(path: Place) -> Operation:
-    """Replace a value by the SHA-256 of its text, in hexadecimal digits."""
+    """Replace a value with the hexadecimal SHA-256 of its text."""
 
     def apply(event: Event) -> None:
         value = path.get(event)
@@ -200,7 +200,7 @@ def hash_(path: Place) -> Operation:
 
 
 def drop_if(wanted: Sequence[tuple[Place, Any]], name: str) -> Operation:
-    """Drop events that hold all of these values; missing is null."""
+    """Drop events that have all of these values; a missing value is null."""
     outcome = _dropped(name)
 
     def apply(event: Event) -> NotAdmitted | None:
@@ -219,7 +219,7 @@ def look_up(
     fallback: Sequence[tuple[Place, Any]],
     name: str,
 ) -> Operation:
-    """Set what is known of a value, or the fallback if nothing is."""
+    """Set the values looked up for a key, or the fallback if it is unknown."""
 
     def apply(event: Event) -> None:
         value = key_path.get(event)
@@ -232,8 +232,8 @@ def look_up(
                 _violate(event, f"lookup_failed: {name}")
             except UnsafeKey:
                 _violate(event, f"lookup_key_refused: {name}")
-        found = fallback if row is None else zip(targets, row, strict=True)
-        for path, new in found:
+        values = fallback if row is None else zip(targets, row, strict=True)
+        for path, new in values:
             if new is not None and not path.put(event, new):
                 _violate(event, f"lookup: {path.text}")
 
@@ -241,23 +241,25 @@ def look_up(
 
 
 def call(function: Callable[[dict[str, Any]], Any], name: str) -> Operation:
-    """Set what a function makes of the event; None drops it, an error quarantines."""
+    """Set the fields a function returns; None drops the event, errors quarantine it."""
 
     def apply(event: Event) -> NotAdmitted | None:
         before = {field: getattr(event, field) for field in _SHOWN}
         try:
-            given = function(_decode(_encode(before)))
-            if given is None:
+            result = function(_decode(_encode(before)))
+            if result is None:
                 return _dropped(name)
-            if type(given) is not dict:
+            if type(result) is not dict:
                 raise TypeError("neither an event nor None")
-            # Through JSON, so that what is kept is JSON and nobody else holds it.
-            given = _decode(_encode({f: given[f] for f in _CHANGEABLE if f in given}))
+            # Through JSON: the result is JSON, and the function keeps no reference.
+            result = _decode(
+                _encode({f: result[f] for f in _CHANGEABLE if f in result})
+            )
         except Exception as error:  # noqa: BLE001, it is the user's code
             inner = error.__traceback__ and error.__traceback__.tb_next
             _tell(name, type(error).__name__, inner.tb_lineno if inner else None)
             return NotAdmitted("quarantined", f"transformation {name} failed")
-        for field, value in given.items():
+        for field, value in result.items():
             if _encode(value) != _encode(before[field]):
                 if field in OBJECTS:
                     setattr(event, field, value)
@@ -270,7 +272,7 @@ def call(function: Callable[[dict[str, Any]], Any], name: str) -> Operation:
 
 @lru_cache(maxsize=256)
 def _tell(name: str, kind: str, line: int | None) -> None:
-    """Say once, and not once for every event, where a function fails."""
+    """Log once, not once per event, where a function fails."""
     _log.warning("transformation %s failed: %s in line %s", name, kind, line)
 
 
@@ -279,13 +281,13 @@ def _dropped(name: str) -> NotAdmitted:
 
 
 def _is_same(value: Any, wanted: Any) -> bool:
-    """Whether two values are one in JSON, where true is not 1; missing is null."""
+    """Return whether two values are equal in JSON: true is not 1, missing is null."""
     if value is _MISSING:
         return wanted is None
     return value == wanted and isinstance(value, bool) is isinstance(wanted, bool)
 
 
-# Casts: the new value, the same one, or _MISSING when it cannot be had without loss.
+# Casts return the new value, the same one, or _MISSING if the cast would lose data.
 
 
 def _integer(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Values that clients send in place of an identifier: `null`, `anonymous`, `0`.
+"""Values that clients send instead of an identifier: `null`, `anonymous`, `0`.
 
-`seeds/blocked_identifiers.csv` lists them; the models read the same file, and leave
-such values out of identity.
+`seeds/blocked_identifiers.csv` lists them; the models read the same file and exclude
+such values from identity.
 """
 
 import csv
@@ -41,7 +41,7 @@ class Placeholders:
         """Read `seeds/blocked_identifiers.csv` below the project folder.
 
         Raises:
-            ConfigError: the file is missing or holds what cannot be matched.
+            ConfigError: the file is missing or has an invalid row.
         """
         path = project / "seeds" / "blocked_identifiers.csv"
         try:
@@ -51,16 +51,16 @@ class Placeholders:
             raise ConfigError(f"{path}: {error.strerror}; restore the file.") from error
         except KeyError as error:
             raise ConfigError(
-                f"{path}: {error} is missing or not known; the columns are "
+                f"{path}: {error} is missing or unknown; the columns are "
                 "identifier_type, value and match, which is exact, casefold or regex."
             ) from error
         except re.error as error:
             raise ConfigError(
-                f"{path}: {error.pattern!r} is no pattern ({error}); correct it."
+                f"{path}: {error.pattern!r} is not a valid pattern ({error}); fix it."
             ) from error
 
     def __contains__(self, identifier: Identifier) -> bool:
-        value = identifier.value.strip("\"' ")  # they come in quotation marks, too
+        value = identifier.value.strip("\"' ")  # clients also send them quoted
         types = (_EVERY_TYPE, identifier.type)
         return any(
             (type_, value) in self._exact or (type_, value.lower()) in self._in_any_case

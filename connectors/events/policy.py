@@ -1,4 +1,4 @@
-"""What a source's write key asks of its events."""
+"""The rules of a source's write key."""
 
 from typing import Literal
 
@@ -13,27 +13,27 @@ __all__ = [
 ]
 
 UnknownEvents = Literal["allow", "flag", "quarantine"]
-"""What becomes of an event that has no contract."""
+"""The treatment of an event without a contract."""
 
 Naming = Literal["normalise", "reject"]
-"""Whether an event named against the convention is listed so, or refused."""
+"""Whether an event with an unconventional name is flagged or rejected."""
 
 Convention = Literal["snake_case", "camelCase", "TitleCase"]
-"""How names must be sent; whatever is asked, `event` is in snake_case."""
+"""The spelling senders must use; `event` is always snake_case."""
 
 NoConsent = Literal["assume_true", "assume_false", "require"]
-"""How an event without a consent statement is read: as if all categories were granted,
-as if none were, or as an event that may not be kept at all."""
+"""How an event without a consent statement is treated: as if all categories were
+granted, as if none were, or as an event that must be filtered out."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The rules of one source; a file import and a key without options have these."""
+    """The rules of one source; the defaults apply to file imports."""
 
     unknown_events: UnknownEvents = "allow"
     naming: Naming = "normalise"
-    # None: no name is listed; with `reject`, snake_case.
+    # None: any spelling; with `reject`, snake_case.
     convention: Convention | None = None
-    object_action: bool = False  # names are an object and what was done with it
+    object_action: bool = False  # require names of an object and an action
     no_consent: NoConsent = "assume_true"
     # None: all. Types are the six of `canonical.TYPES`, events are names in snake_case.
     types: frozenset[str] | None = None

@@ -1,4 +1,4 @@
-"""The rows that follow from a decision: events, dispositions, consent statements."""
+"""Builds the rows of a decision: events, dispositions, consent statements."""
 
 from collections import Counter
 from contextlib import suppress
@@ -34,7 +34,7 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 class DispositionRow(NamedTuple):
-    """One item's disposition; `payload` is that of rejected and quarantined ones."""
+    """One item's disposition; `payload` is set for rejected and quarantined items."""
 
     message_id: str | None
     source: str
@@ -49,7 +49,7 @@ class DispositionRow(NamedTuple):
 
 @dataclass(slots=True)
 class Admitted:
-    """What the items of one load became."""
+    """The rows of one load's items."""
 
     # (segment, source, hour in µs) → items
     received: Counter[tuple[str, str, int]] = field(default_factory=Counter)
@@ -83,9 +83,9 @@ class RowBuilder:
         line: int = 0,
         index: int = 0,
     ) -> None:
-        """Make the rows of one item as it was decided; counted as received once.
+        """Build the rows of one item by its decision; count it as received once.
 
-        An item that `decision` withholds may be None.
+        `item` may be None if `decision` withholds it.
         """
         own = own_arrival(item, origin)
         received_at = origin.received_at if own is None else own
@@ -152,7 +152,7 @@ class RowBuilder:
         line: int = 0,
         replay_of: str | None = None,
     ) -> None:
-        """Count bytes that hold no item as one rejected item, and keep them."""
+        """Count undecodable bytes as one rejected item, and keep them."""
         if line:
             reason = f"{origin.segment}:{line}: {reason}"
         text = data.decode("utf-8", "backslashreplace")
@@ -163,7 +163,7 @@ class RowBuilder:
         )
 
     def _apply(self, event: Event, decision: AdmissionDecision, texts: Texts) -> Texts:
-        """The event as the rules left it; what tells it from others stays."""
+        """Apply the rules' changes to the event; its ids and hashes stay."""
         event.contract_version = decision.contract_version
         event.violations = event.violations + decision.violations
         if not decision.changed and decision.fingerprint is None:
@@ -177,20 +177,20 @@ class RowBuilder:
 
 
 def given_id(item: Any) -> str | None:
-    """The id an item came with, under any of its names."""
+    """Return the id an item came with, under any of its names."""
     fields = item if type(item) is dict else {}
-    given = (fields.get(k) for k in ("messageId", "message_id", "uuid", "id"))
-    found = next((as_text(value) for value in given if value), None)
-    if found is None:
+    values = (fields.get(k) for k in ("messageId", "message_id", "uuid", "id"))
+    message_id = next((as_text(value) for value in values if value), None)
+    if message_id is None:
         with suppress(Unusable):
-            found = as_text(to_call(item).get("messageId"))
-    return found
+            message_id = as_text(to_call(item).get("messageId"))
+    return message_id
 
 
 def _stamped(context: Any, fingerprint: str) -> dict[str, Any]:
     known = context if type(context) is dict else {}
     sent = known.get("fingerprint")
-    if sent is not None:  # it is no identifier
+    if sent is not None:  # not an identifier
         unknown = known.get("unknown_fields")
         unknown = unknown if type(unknown) is dict else {}
         known = {**known, "unknown_fields": {**unknown, "fingerprint": sent}}
@@ -198,7 +198,7 @@ def _stamped(context: Any, fingerprint: str) -> dict[str, Any]:
 
 
 def _payload(item: Any, decision: AdmissionDecision) -> str:
-    """An item that is kept aside, with the fingerprint that a replay knows it by."""
+    """Return a stored item's JSON, with the fingerprint a replay identifies it by."""
     if decision.fingerprint is not None:
         context = _stamped(item.get("context"), decision.fingerprint)
         item = {**item, "context": context}
@@ -215,7 +215,7 @@ def _receive(out: Admitted, origin: Origin, received_at: int) -> None:
 
 
 def _landed(event: Event, texts: Texts) -> tuple[Any, ...]:
-    """The event as a row; from here on what was JSON in it is text."""
+    """Return the event as a row; its JSON values become text."""
     event.properties, event.traits, event.context, event.integrations = texts
     row: Any = event
     if row.consent is not None:
@@ -225,7 +225,7 @@ def _landed(event: Event, texts: Texts) -> tuple[Any, ...]:
 
 
 def _statement(event: Event, speaker: list[Identifier]) -> ConsentStatement:
-    """A person's choice holds also where the event that tells of it has no profile."""
+    """A consent statement counts even if its event belongs to no profile."""
     return ConsentStatement(
         event.message_id,
         event.scope,

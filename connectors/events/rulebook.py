@@ -1,7 +1,7 @@
-"""The rules of a project, compiled: what an event meets between decode and its row.
+"""The compiled rules of a project, applied to an event between decode and its row.
 
-Permissions of the key, naming, consent, transformations before the contract, the
-contract, transformations after it; in this order, for every way in.
+The key's permissions, naming, consent, transformations before the contract, the
+contract, transformations after it; in this order, for every channel.
 """
 
 import os
@@ -32,7 +32,7 @@ __all__ = ["Concern", "Rulebook"]
 
 FOLDERS = ("connectors/events/contracts", "connectors/events/transformations")
 
-_MAX_CACHED = 10_000  # kinds of events; their names are the senders'
+_MAX_CACHED = 10_000  # kinds of events; senders choose their names
 _MAX_NAME = 200  # characters of a name that is cached
 _fields_of = attrgetter(*TEXTS, *OBJECTS)
 
@@ -40,16 +40,16 @@ _Key = tuple[int, str, str, str | None]
 
 
 class Concern(IntEnum):
-    """What the rules may have to do with a kind of event."""
+    """The rules' possible effect on a kind of event."""
 
-    NONE = 0  # nothing, whatever such an event holds
+    NONE = 0  # no effect, whatever the event's content
     QUICK = 1
-    WAITS = 2  # somebody may be asked over the network
+    WAITS = 2  # may make a network call
 
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """What stands in the way of events of one name."""
+    """The rules for events of one name."""
 
     before: tuple[Transformation, ...]
     contracts: Versions | None
@@ -59,20 +59,20 @@ class _Course:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What is known of a kind of event before one is seen."""
+    """The rules' result for a kind of event, before seeing its content."""
 
     concern: Concern
-    policy: Policy  # held on to: its id is in the key of the cache
+    policy: Policy  # kept alive: its id is in the cache key
     outcome: NotAdmitted | None  # of every such event
     violations: tuple[str, ...]
     course: _Course
-    contract: Contract | None  # if it alone counts, and no version is asked for
+    contract: Contract | None  # if it is the only rule, and no version is requested
 
 
 class Rulebook:
     """Contracts and transformations of one project.
 
-    May be used by several threads at once.
+    Thread-safe.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class Rulebook:
 
     @classmethod
     def load(cls, project: Path, env: Mapping[str, str] = os.environ) -> "Rulebook":
-        """Read every file of the project, and run its examples.
+        """Read every file of the project and run its examples.
 
         Raises:
-            ConfigError: every fault of every file, in one message.
+            ConfigError: lists every fault of every file.
         """
         faults: list[str] = []
         contracts: dict[tuple[str, int], Contract] = {}
@@ -106,8 +106,8 @@ class Rulebook:
             key = (contract.event, contract.version)
             if key in contracts:
                 faults.append(
-                    f"{file.place('version')}: {contract.name} is in another file"
-                    " already; raise `version`."
+                    f"{file.place('version')}: another file already has"
+                    f" {contract.name}; raise `version`."
                 )
             contracts[key] = contract
         for order, file in enumerate(_files(project / FOLDERS[1], faults)):
@@ -123,9 +123,9 @@ class Rulebook:
     def concerns(
         self, policy: Policy, source: str, type: str, event_text: str | None
     ) -> Concern:
-        """What `decide` may do to such events; NONE: it need not be called.
+        """Return the possible effect on such events; NONE: `decide` can be skipped.
 
-        `type` is one of `canonical.TYPES`; `event_text` counts for track events only.
+        `type` is one of `canonical.TYPES`; `event_text` matters for track events only.
         """
         try:
             return self._kinds[id(policy), source, type, event_text].concern
@@ -142,10 +142,10 @@ class Rulebook:
         *,
         gpc: bool = False,
     ) -> int | None:
-        """The version of the contract that a track event keeps; None: ask `decide`.
+        """Return the contract version a track event satisfies; None: call `decide`.
 
-        Of most events that have a contract it says what `decide` would, without an
-        Event, at a third of the price.
+        For most events with a contract this replaces `decide` without an Event, in a
+        third of the time.
         """
         kind = self._kinds.get((id(policy), source, "track", event_text))
         contract = kind.contract if kind else None
@@ -170,11 +170,11 @@ class Rulebook:
         gpc: bool = False,
         applied: list[str] | None = None,
     ) -> NotAdmitted | None:
-        """Say why an event goes no further; None lets it pass, altered or not.
+        """Return why an event is not admitted; None lets it pass, altered or not.
 
-        `gpc`: the request said `Sec-GPC: 1`. `applied` collects the names of the
-        transformations that altered the event. Its fields are set to new values; what
-        it came with is never changed itself.
+        `gpc` is set if the request carried `Sec-GPC: 1`. `applied` collects the names
+        of the transformations that altered the event. Its fields are replaced with new
+        values; the original values are never mutated.
         """
         text = event.event if event.event_text is None else event.event_text
         try:
@@ -187,9 +187,9 @@ class Rulebook:
             return kind.outcome
         if kind.violations:
             event.violations = [*event.violations, *kind.violations]
-        return self._judged(event, policy, kind.course, gpc, applied)
+        return self._apply_rules(event, policy, kind.course, gpc, applied)
 
-    def _judged(
+    def _apply_rules(
         self,
         event: Event,
         policy: Policy,
@@ -205,7 +205,7 @@ class Rulebook:
             outcome = self._transformed(event, course.before, applied)
             if outcome is not None:
                 return outcome
-            if event.event != name:  # what the new name asks for was not asked yet
+            if event.event != name:  # the new name's consent is still to be checked
                 course = self._course(event.source, event.type, event.event)
                 outcome = _consent(event, policy, course.contracts, gpc)
                 if outcome is not None:
@@ -238,7 +238,7 @@ class Rulebook:
                     applied.append(step.name)
             if outcome is not None:
                 return outcome
-            if event.event != name:  # from here on, those for the new name
+            if event.event != name:  # continue with those for the new name
                 course = self._course(event.source, event.type, event.event)
                 phase = (
                     course.before if step.phase == "before_contract" else course.after
@@ -250,7 +250,7 @@ class Rulebook:
     def _kind(
         self, policy: Policy, source: str, type: str, event_text: object
     ) -> _Kind:
-        """Work out what is known of a kind of event, and keep it."""
+        """Compute and cache the rules' result for a kind of event."""
         is_track = type == "track" or type not in TYPES
         text = as_text(event_text) if is_track else None
         name = event_name(text) if text else None
@@ -298,7 +298,7 @@ class Rulebook:
             for phase in ("before_contract", "after_contract")
         )
         contracts = self._versions.get(name) if type == "track" and name else None
-        # An event with a new name meets transformations that do not match it now.
+        # A renamed event meets transformations that do not match it yet.
         reachable = (
             self.transformations if any(t.renames for t in matching) else matching
         )
@@ -317,7 +317,7 @@ class Rulebook:
 
 
 def _permission(policy: Policy, type: str, name: str | None) -> NotAdmitted | None:
-    """Why the key may not send such events. A named event implies its type."""
+    """Return why the key may not send such events. A named event implies its type."""
     if type == "track" and policy.events is not None:
         if name not in policy.events:
             return NotAdmitted("rejected", "event_not_allowed")
@@ -327,7 +327,7 @@ def _permission(policy: Policy, type: str, name: str | None) -> NotAdmitted | No
 
 
 def _naming_faults(policy: Policy, text: str, name: str) -> tuple[str, ...]:
-    """What the key's conventions find wrong with a name, sent as `text`."""
+    """Return how a name, sent as `text`, breaks the key's conventions."""
     faults = []
     convention = policy.convention
     if convention is None and policy.naming == "reject":
@@ -376,7 +376,7 @@ def _contract(
 
 
 def _files(folder: Path, faults: list[str]) -> Iterator[ConfigFile]:
-    """The YAML files of a folder by name; those that cannot be read are faults."""
+    """Yield a folder's YAML files by name; unreadable ones are added to `faults`."""
     for path in sorted(folder.glob("*.y*ml")) if folder.is_dir() else ():
         if path.suffix != ".yml":
             faults.append(f"{path}, line 1: rename it to {path.stem}.yml to be read.")

@@ -1,10 +1,10 @@
-"""Whatever shape an event arrives in becomes one call in Segment's shape.
+"""Converts every input shape to one call in Segment's shape.
 
 A *call* is a plain dict with the keys `messageId, type, event, name, category, channel,
 userId, anonymousId, distinctId, previousId, groupId, groupType, timestamp,
 originalTimestamp, sentAt, receivedAt, properties, traits, context, integrations`;
-absent keys are absent or null. Whatever else an item holds stays in the call under its
-own name: admission keeps it in the context.
+absent keys are missing or null. Any other field stays in the call under its own name:
+admission puts it in the context.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from connectors.events.system_fields import (
 
 __all__ = ["Unusable", "items", "to_call"]
 
-# Other spelling → name in a call; the first that holds something counts.
+# Other spelling → name in a call; the first one with a value counts.
 _SPELLINGS = {
     "message_id": "messageId",
     "id": "messageId",
@@ -42,7 +42,7 @@ _OTHER_TYPES = tuple(type_ for type_ in TYPES if type_ != "identify")
 
 
 class Unusable(ValueError):
-    """The item cannot become an event. `reason` is a code that holds no user data."""
+    """The item cannot become an event. `reason` is a code without user data."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -50,10 +50,10 @@ class Unusable(ValueError):
 
 
 def items(value: Any) -> list[Any]:
-    """The events of one decoded value: itself, a list's members, or a batch's.
+    """Return the events of a decoded value: itself, a list's members, or a batch's.
 
-    A batch's `sentAt`, `context` and `integrations` hold for each of its events that
-    does not say otherwise (Segment HTTP API).
+    A batch's `sentAt`, `context` and `integrations` apply to every event in it that
+    does not have its own (Segment HTTP API).
     """
     if type(value) is list:
         return value
@@ -64,7 +64,7 @@ def items(value: Any) -> list[Any]:
         return [value]
     sent_at = _sent_at(value)
     if type(sent_at) not in (str, int, float) or len(str(sent_at)) > _LONGEST_TIME:
-        sent_at = None  # no time, and it would be copied into every event
+        sent_at = None  # not a time, and it would be copied into every event
     shared = {key: value.get(key) for key in ("context", "integrations")}
     shared = {key: object_ for key, object_ in shared.items() if object_}
     if sent_at is None and not shared:
@@ -88,7 +88,7 @@ def _with_shared(item: dict[str, Any], sent_at: Any, shared: Any) -> dict[str, A
 
 
 def to_call(item: Any) -> dict[str, Any]:
-    """One item as a call. It may be the item itself: neither is ever changed.
+    """Return one item as a call. It may be the item itself: neither is ever mutated.
 
     Raises:
         Unusable: not an object, or a one-call `$identify` whose group has no id.
@@ -96,7 +96,7 @@ def to_call(item: Any) -> dict[str, Any]:
     if type(item) is not dict:
         raise Unusable("not_an_object")
     event = item.get("event")
-    # A call that says it is of another type means its event's name as a name.
+    # In a call of another type, `event` is just the event's name.
     if event == "$identify" and item.get("type") not in _OTHER_TYPES:
         said = _said(item)
         if is_one_call(said):
@@ -106,7 +106,7 @@ def to_call(item: Any) -> dict[str, Any]:
         return item if item.keys().isdisjoint(_SPELLINGS) else _respelled(item)
     if type(event) is not str:
         return _respelled(item)
-    # Some of PostHog's libraries send a type too: capture, identify, alias, screen.
+    # Some PostHog libraries also send a type: capture, identify, alias, screen.
     has_id = "uuid" in item or "distinct_id" in item
     if not has_id:
         properties = item.get("properties")
@@ -117,7 +117,7 @@ def to_call(item: Any) -> dict[str, Any]:
 
 
 def _from_posthog(item: dict[str, Any]) -> dict[str, Any]:
-    """PostHog's event, or one that uses its names with ids of another shape."""
+    """Convert PostHog's event, or one with its names and other ids."""
     call = from_posthog(item)
     unread = {name: item[name] for name in item.keys() - POSTHOG_FIELDS}
     if not unread:
@@ -127,7 +127,7 @@ def _from_posthog(item: dict[str, Any]) -> dict[str, Any]:
     traits = merged_update(given.get("traits"), call.get("traits"))
     for name, spelling in zip(_IDS, ("distinct_id", "$device_id"), strict=True):
         if name in ids and call.get(name) not in (None, ids[name]):
-            given[spelling] = call[name]  # for the context: two ids, and one place
+            given[spelling] = call[name]  # kept in the context: two ids, one field
     return {**given, **call, **ids, "traits": traits}
 
 
@@ -138,14 +138,14 @@ def _respelled(item: dict[str, Any]) -> dict[str, Any]:
             call.pop(spelling, None)
         elif call.get(name) is None:
             call[name] = call.pop(spelling)
-    # An event of ours that comes back has both; `event` is the name made from it.
+    # An exported event of Loomline has both; `event` is derived from the text.
     if "event_text" in call and call["event_text"] is not None:
         call["event"] = call["event_text"]
     return call
 
 
 def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    """User, group, membership and anonymous link in one event, or nothing of it."""
+    """Convert one event that carries user, group, membership and anonymous link."""
     call = _respelled(item)
     for name in PERSON_UPDATES:
         call.pop(name, None)
@@ -159,7 +159,7 @@ def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str
         call["anonymousId"] = rest.pop("$anon_distinct_id", None)
     if user_id is not None:
         if call.get("userId") not in (None, user_id):
-            call["user_id"] = call["userId"]  # for the context
+            call["user_id"] = call["userId"]  # kept in the context
         call["userId"] = user_id
         if call["anonymousId"] is None and distinct_id != user_id:
             call["anonymousId"] = distinct_id
@@ -184,7 +184,7 @@ def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str
 
 
 def _said(item: dict[str, Any]) -> dict[str, Any]:
-    """The properties with what the event says of the person at its own level."""
+    """Return the properties, with the person updates at the event's own level."""
     given = item.get("properties")
     properties = given if type(given) is dict else {}
     if item.keys().isdisjoint(PERSON_UPDATES):
@@ -197,7 +197,7 @@ def _said(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _groups(value: Any) -> list[dict[str, Any]]:
-    """The groups that a `$group` names, each once, ids and types as text.
+    """Return the groups in a `$group`, each once, ids and types as text.
 
     Raises:
         Unusable: one of them has no id.

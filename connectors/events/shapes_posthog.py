@@ -1,8 +1,8 @@
-"""PostHog's event shape as a call.
+"""Converts PostHog's event shape to a call.
 
-The same shape comes in live (`/batch/`, `/e/`) and in PostHog's batch exports. What
-PostHog writes as `$` properties is either a field of the call, a field of its context
-or kept under `context.posthog`; the caller's own properties stay as they were sent.
+Live requests (`/batch/`, `/e/`) and PostHog's batch exports use the same shape. Its `$`
+properties become fields of the call or of its context, or are kept under
+`context.posthog`; the caller's own properties stay as they were sent.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ _TYPES = {
     "$screen": "screen",
 }
 
-# `$` names that are not PostHog's: fields of ours, read where they stand.
+# `$` names that are Loomline's, not PostHog's; they stay in the properties.
 _OURS = frozenset(("$email", "$phone", "$group", "$plan"))
 
 _IDS = ("uuid", "messageId", "message_id", "id")
@@ -34,17 +34,17 @@ POSTHOG_FIELDS = frozenset(
         *("token", "api_key"),  # the project's write key
     }
 )
-"""Fields of an event that `from_posthog` reads; the rest is the caller's."""
+"""Fields of an event that `from_posthog` reads; the rest are the caller's."""
 
-# Options of the newer protocol (`/i/v1/analytics/events`) → the property that they are
-# in the older one; posthog-python 7.91, posthog-node 5.70.
+# Options of the newer protocol (`/i/v1/analytics/events`) → the same property in the
+# older one; posthog-python 7.91, posthog-node 5.70.
 _OPTIONS: dict[str, str] = {
     "process_person_profile": "$process_person_profile",
     "disable_skew_correction": "$ignore_sent_at",
     "cookieless_mode": "$cookieless_mode",
 }
 
-# `$` property → where Segment's context has it; None: at its top.
+# `$` property → its place in Segment's context; None: the top level.
 _CONTEXT: dict[str, tuple[str | None, str]] = {
     "$current_url": ("page", "url"),
     "$pathname": ("page", "path"),
@@ -62,15 +62,15 @@ _CONTEXT: dict[str, tuple[str | None, str]] = {
 
 
 def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the call that one PostHog event stands for.
+    """Convert one PostHog event to a call.
 
-    Never raises: what is missing or of the wrong type is missing or wrong in the call,
-    for admission to decide. `event` is not changed.
+    Never raises: missing or mistyped fields stay so in the call, for admission to
+    decide about. `event` is not mutated.
     """
     given = event.get("properties")
     name = event.get("event")
     type_ = _TYPES.get(name, "track") if type(name) is str else "track"
-    # The caller's own properties, PostHog's, and those that context has a place for.
+    # The caller's own properties, PostHog's, and those with a place in the context.
     own: dict[str, Any] = {}
     system: dict[str, Any] = {}
     context = _copied(event.get("context"))
@@ -131,7 +131,7 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
     call |= _people(name, distinct_id, system)
     is_of_device = call["userId"] is not None or call["anonymousId"] is not None
     if type_ == "group" and not is_of_device and call["distinctId"] is not None:
-        # A server describes a group; its SDK sends an id that it may have invented.
+        # A server describes a group; its SDK may have invented the id it sends.
         system["$distinct_id"] = call["distinctId"]
     device_id = as_text(system.pop("$device_id", None))
     if device_id not in (None, call["anonymousId"]):
@@ -151,7 +151,7 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
 def _people(
     name: Any, distinct_id: str | None, system: dict[str, Any]
 ) -> dict[str, str | None]:
-    """Say whose the event is; takes what it uses, but the device, from `system`."""
+    """Return the event's ids; takes those but the device from `system`."""
     anonymous_id = None
     device_id = as_text(system.get("$device_id"))
     identified = system.get("$is_identified")
@@ -169,7 +169,7 @@ def _people(
     elif (
         distinct_id != device_id
         and identified is not False
-        # A server's event says nothing about its id; a browser's id that is not the
+        # A server's event does not say what its id is; a browser's id that is not the
         # device's came from `identify`.
         and (device_id or identified)
     ):
@@ -194,7 +194,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _copied(context: Any) -> dict[str, Any]:
-    """A context whose objects can be written to."""
+    """Return a copy of the context whose objects can be modified."""
     return {
         key: dict(value) if type(value) is dict else value
         for key, value in _object(context).items()

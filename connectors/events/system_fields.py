@@ -1,4 +1,4 @@
-"""`$` names: what a person is told to be, by senders that write system fields.
+"""The `$` names in which senders of system fields describe a person.
 
 | field                          | is                                                  |
 |--------------------------------|-----------------------------------------------------|
@@ -10,9 +10,8 @@
 | any other (`$name`, `$plan`)   | a trait of that name                                |
 
 `$set`, `$set_once` and `$unset` are PostHog's (https://posthog.com/docs/data/user-properties).
-In the traits of an event `$set` is taken apart where PostHog or a one-call says it; the
-other two stay under their names, for the models: what they do depends on what was said
-before.
+In the traits of an event `$set` is unpacked if PostHog or a one-call sent it; the other
+two keep their names for the models, because their effect depends on earlier events.
 """
 
 from typing import Any
@@ -21,14 +20,14 @@ __all__ = ["PERSON_UPDATES", "is_one_call", "merged_update", "person_of"]
 
 PERSON_UPDATES = ("$set", "$set_once", "$unset")
 
-# PostHog's SDKs write `$user_id` too, and none of the others.
+# PostHog's SDKs send `$user_id` too, but none of the others.
 _OURS = frozenset(("$email", "$phone", "$group"))
 _OF_PERSON = _OURS | {"$user_id"}
 _OF_POSTHOG = frozenset(("$anon_distinct_id", "$set"))
-# Not traits, though they stand among them.
+# Not traits, though sent among them.
 _OF_EVENT = frozenset(("distinct_id", "$anon_distinct_id", "$process_person_profile"))
 
-# First words of what PostHog's SDKs add to each event (posthog-js 1.434.18,
+# First words of the properties PostHog's SDKs add to each event (posthog-js 1.434.18,
 # posthog-python 7.91.1, posthog-node 5.70.0, as recorded): `$screen_width`, `$os`.
 _OF_SDK = frozenset(
     """
@@ -41,10 +40,10 @@ _OF_SDK = frozenset(
 
 
 def is_one_call(properties: dict[str, Any]) -> bool:
-    """Whether a `$identify` carries the whole person, rather than being PostHog's.
+    """Return whether a `$identify` is a one-call with the whole person, not PostHog's.
 
-    It has system fields, in `traits` or beside it, or traits alone. PostHog's names the
-    anonymous side (`$anon_distinct_id`), or carries the traits in `$set`.
+    A one-call has system fields, in `traits` or beside it, or only traits. PostHog's
+    names the anonymous side (`$anon_distinct_id`) or has the traits in `$set`.
     """
     traits = properties.get("traits")
     if type(traits) is dict and not _OF_PERSON.isdisjoint(traits):
@@ -57,11 +56,11 @@ def is_one_call(properties: dict[str, Any]) -> bool:
 
 
 def person_of(properties: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The traits that a one-call `$identify` states, and the rest of its properties.
+    """Split a one-call `$identify` into its traits and its other properties.
 
-    They stand in `traits`, or among the properties themselves, or in both; a name in
-    both has the outer value, and the inner one stays under `traits`. What an SDK of
-    PostHog adds to each event (it writes `$lib`) says nothing about the person.
+    The traits are in `traits`, among the properties, or in both; a name in both gets
+    the outer value, and the inner one stays under `traits`. Properties that a PostHog
+    SDK (recognized by `$lib`) adds to each event do not describe the person.
     """
     rest = dict(properties)
     inner = rest.pop("traits", None)
@@ -95,7 +94,7 @@ def person_of(properties: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def merged_update(inner: Any, outer: Any) -> Any:
-    """A `$set`, `$set_once` or `$unset` that an event says at two places."""
+    """Merge a `$set`, `$set_once` or `$unset` that an event carries in two places."""
     if type(inner) is type(outer) is dict:
         return {**inner, **outer}
     if type(inner) is type(outer) is list:

@@ -1,7 +1,7 @@
-"""Transformations: how an event is altered on the way in, one YAML file each.
+"""Transformations: changes to an event at admission, one YAML file each.
 
-`connectors/events/transformations/*.yml`; docs/rules.md describes every key. Like
-contracts they are proved by their own examples, which are run whenever one is read.
+They live in `connectors/events/transformations/*.yml`; docs/rules.md describes every
+key. A transformation's examples are its tests, run every time the file is read.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ __all__ = ["Phase", "Transformation", "read_transformation"]
 
 Phase = Literal["before_contract", "after_contract"]
 
-_ASKED: Any = msgspec.UNSET  # services give the answers, not an example
+_ASKED: Any = msgspec.UNSET  # call services instead of using an example's answer
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 _Several = str | list[str]
@@ -40,7 +40,7 @@ class _Match(msgspec.Struct, forbid_unknown_fields=True):
 class _Example(msgspec.Struct, forbid_unknown_fields=True):
     given: _Values = msgspec.field(name="in")
     out: _Values | None
-    answer: Any = None  # of a service that would be asked
+    answer: Any = None  # of the service, which is not called
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,17 +69,17 @@ class _Call(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Transformation:
-    """One file: which events it alters, and how."""
+    """One file: the events it alters, and the operations."""
 
     name: str
     phase: Phase
-    order: int  # of all files
+    order: int  # among all files
     events: frozenset[str] | None  # None: all
     sources: frozenset[str] | None
     types: frozenset[str] | None
     operations: tuple[Operation, ...]
-    waits: bool  # may ask a service over the network
-    renames: bool  # may give the event another name
+    waits: bool  # may call a service over the network
+    renames: bool  # may rename the event
 
     def matches(self, source: str, type: str, event: str | None) -> bool:
         return (
@@ -89,7 +89,7 @@ class Transformation:
         )
 
     def apply(self, event: Event) -> NotAdmitted | None:
-        """Alter an event that it matches; a outcome if the event goes no further."""
+        """Alter a matching event; return an outcome if it is not admitted."""
         for operation in self.operations:
             outcome = operation(event)
             if outcome is not None:
@@ -98,7 +98,7 @@ class Transformation:
 
 
 class _Reader:
-    """Makes operations of what stands in one file."""
+    """Compiles the operations of one file."""
 
     def __init__(
         self, file: ConfigFile, project: Path, env: Mapping[str, str], answer: Any
@@ -110,7 +110,7 @@ class _Reader:
         self.renames = False
         self._project = project
         self._env = env
-        self._answer = answer  # _ASKED: services are asked
+        self._answer = answer  # _ASKED: call the services
         self._makers: dict[str, tuple[Any, Callable[[Any], Iterator[Operation]]]] = {
             "rename": (dict[str, str], self._renames),
             "cast": (dict[str, Kind], self._casts),
@@ -123,16 +123,16 @@ class _Reader:
         }
 
     def operations(self, do: Sequence[Any]) -> tuple[Operation, ...]:
-        """All of them in order; without those that are faulty."""
+        """Return all operations in order, without the faulty ones."""
         found: list[Operation] = []
         for index, step in enumerate(do):
             self._keys: tuple[str | int, ...] = ("do", index)
             if not isinstance(step, dict) or len(step) != 1:
-                self._fault("an entry of `do` is one operation with what it works on")
+                self._fault("an entry of `do` must be one operation and its arguments")
                 continue
             ((what, given),) = step.items()
             if what not in self._makers:
-                self._fault(f"`{what}` is none of: {', '.join(self._makers)}")
+                self._fault(f"`{what}` is not one of: {', '.join(self._makers)}")
                 continue
             self._keys = ("do", index, what)
             form, make = self._makers[what]
@@ -147,16 +147,16 @@ class _Reader:
         self.faults.append(f"{place}: {text.removesuffix('.')}.")
 
     def _target(self, text: str) -> Place:
-        """A place that is set."""
+        """Return a place to set."""
         path = Place(text)
         self.renames |= path.root == "event"
         return path
 
     def _source(self, text: str) -> Place:
-        """A place whose value is taken."""
+        """Return a place whose value is removed."""
         path = Place(text)
         if path.root == "event":
-            raise ValueError("an event cannot be without its name; `set` another")
+            raise ValueError("an event must keep its name; `set` another one")
         return path
 
     def _renames(self, given: dict[str, str]) -> Iterator[Operation]:
@@ -174,7 +174,7 @@ class _Reader:
         for text, value in given.items():
             path = self._target(text)
             if path.root == "event" and as_text(value) is None:
-                raise ValueError("an event cannot be without its name")
+                raise ValueError("an event must have a name")
             yield operations.set_(path, value)
 
     def _removes(self, given: list[str]) -> Iterator[Operation]:
@@ -185,7 +185,7 @@ class _Reader:
 
     def _drops(self, given: _Values) -> Iterator[Operation]:
         if not given:
-            raise ValueError("names no condition, and would drop every event")
+            raise ValueError("has no condition and would drop every event")
         wanted = [(Place(text), value) for text, value in given.items()]
         yield operations.drop_if(wanted, self.name)
 
@@ -207,13 +207,13 @@ class _Reader:
 
     def _lookup(self, spec: _Lookup, columns: list[str]) -> Lookup | None:
         if (spec.table is None) is (spec.url is None):
-            self._fault("a lookup has either a `table` or a `url`")
+            self._fault("a lookup must have either a `table` or a `url`")
             return None
         if spec.table is not None:
             path = (self._project / spec.table).resolve()
             try:
                 if not path.is_relative_to(self._project.resolve()):
-                    raise ValueError("lies outside the project")
+                    raise ValueError("is outside the project")
                 return Table(path, spec.key_column, columns)
             except ValueError as error:
                 self._fault(f"{spec.table}: {error}", "table")
@@ -222,7 +222,7 @@ class _Reader:
             name for name in spec.headers_env.values() if not self._env.get(name)
         ]
         for name in missing:
-            self._fault(f"the variable {name} is not set", "headers_env")
+            self._fault(f"the environment variable {name} is not set", "headers_env")
         if missing or spec.url is None:
             return None
         if self._answer is not _ASKED:
@@ -265,9 +265,9 @@ def read_transformation(
     project: Path,
     env: Mapping[str, str],
 ) -> Transformation | None:
-    """The transformation in a file; None, and `faults` are added to, if there is none.
+    """Return the transformation in a file; None, with `faults` added, if it has none.
 
-    Its examples are run; no service is asked for them.
+    Runs its examples, without calling any service.
     """
     given = file.read(_File, file.content, faults)
     if given is None:
@@ -293,7 +293,7 @@ def read_transformation(
         waits=reader.waits,
         renames=reader.renames,
     )
-    # What an example leaves out is as the transformation asks for.
+    # Fields an example leaves out take the values the transformation matches.
     asked = {"event": events, "source": sources, "type": types}
     default = {key: values[0] for key, values in asked.items() if values}
     for index, raw in enumerate(given.examples):
@@ -314,12 +314,12 @@ def read_transformation(
 def _disproved(
     transformation: Transformation, example: _Example, default: _Values
 ) -> str | None:
-    """Why an example does not hold; None if it does."""
+    """Return why an example does not hold; None if it does."""
     out = example.out
     for keys, more in ((example.given, ()), (out or {}, ("violations",))):
         unknown = keys.keys() - {"type", "source", *TEXTS, *OBJECTS, *more}
         if unknown:
-            return f"`{min(unknown)}` is nothing that an example can name"
+            return f"`{min(unknown)}` is not a field an example can set"
     event = _event({**default, **example.given})
     outcome = None
     if transformation.matches(event.source, event.type, event.event):
@@ -336,7 +336,7 @@ def _disproved(
 
 
 def _event(given: _Values) -> Event:
-    """The event of an example."""
+    """Return the event of an example."""
     kind, source = given.get("type", "track"), given.get("source", "example")
     text = as_text(given.get("event")) if kind == "track" else None
     fields: _Values = {name: as_text(given.get(name)) for name in TEXTS}

@@ -1,1 +1,1 @@
-"""Takes in what has arrived: files, collected segments, the inbox, quarantine."""
+"""Lands incoming data: files, collected segments, the inbox, replays."""

@@ -1,4 +1,4 @@
-"""Closed segments into raw streams: rows of what the collector has decided."""
+"""Lands closed segments: builds the rows of what the collector has decided."""
 
 import os
 from collections import Counter
@@ -51,10 +51,10 @@ class _Done(NamedTuple):
 def land_segments(home: Home, project: Path) -> Imported:
     """Land what collectors have accepted so far; safe to stop and to repeat.
 
-    The caller holds the inbox's lock. A segment is removed once the manifest holds it.
+    The caller holds the inbox lock. A segment is deleted once the manifest lists it.
 
     Raises:
-        LandingError: a worker process was killed; landing again goes on from there.
+        LandingError: a worker process was killed; landing again resumes.
     """
     folder = segments_folder(home)
     total = Imported()
@@ -65,7 +65,7 @@ def land_segments(home: Home, project: Path) -> Imported:
     waiting = closed_segments(folder)
     known = manifest.names() if waiting else set()
     for path in waiting:
-        if path.stem in known:  # whoever landed it was stopped before removing it
+        if path.stem in known:  # landed, but the process died before deleting it
             path.unlink()
     jobs = [
         _Job(home.path, project, group)
@@ -75,7 +75,7 @@ def land_segments(home: Home, project: Path) -> Imported:
         manifest.extend([done.files])
         for path in job.segments:
             path.unlink()
-        sync_folder(folder)  # gone for good before compaction forgets their names
+        sync_folder(folder)  # make deletions durable before compaction drops the names
         total.received += done.received
         total.dispositions += done.dispositions
         total.files += len(job.segments)
@@ -105,8 +105,8 @@ def _done(jobs: list[_Job]) -> Iterator[_Done]:
             yield from pool.map(_rows_of, jobs)
     except BrokenProcessPool as error:
         raise LandingError(
-            "A worker process was killed, most likely for want of memory. What has "
-            "landed stays; landing again goes on from there."
+            "A worker process was killed, most likely because memory ran out. Landed "
+            "data is safe; run landing again to resume."
         ) from error
 
 
@@ -122,7 +122,7 @@ def _rows_of(job: _Job) -> _Done:
             own = Admitted()
             try:
                 _keep(admission, record, path.stem, own)
-            except Exception:  # noqa: BLE001 - no line may keep the others from landing
+            except Exception:  # noqa: BLE001 - one bad line must not block the others
                 line = msgspec.json.encode(record)
                 admission.refuse(line, "segment_damaged", _damaged(path), out)
             else:
@@ -135,7 +135,7 @@ def _rows_of(job: _Job) -> _Done:
 
 
 def _damaged(path: Path) -> Origin:
-    """Where a line comes from that does not say so any more."""
+    """Return the origin of a line too damaged to name its own."""
     arrived = int(path.stat().st_mtime * 1e6)
     return Origin(
         "collector", "collector", "http", path.stem, arrived, keeps_received_at=False

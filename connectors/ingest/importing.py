@@ -1,4 +1,4 @@
-"""Files into raw streams: read in chunks, admitted on every core, landed by name."""
+"""Imports files: reads chunks, admits them on every core, lands each by name."""
 
 import gc
 import os
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 IMPORTED = "file"
-"""The path of items that came in files."""
+"""The channel of items from files."""
 
 COMMIT_INTERVAL_S = 0.5
 """Finished chunks wait this long for others before the manifest is rewritten."""
@@ -47,13 +47,13 @@ COMMIT_INTERVAL_S = 0.5
 
 @dataclass(slots=True)
 class Imported:
-    """What an import added; items and files that had landed before are not counted."""
+    """What an import added; items and files that landed before are not counted."""
 
     received: int = 0
     dispositions: Counter[str] = field(default_factory=Counter)
-    files: int = 0  # units of which at least one chunk was new
-    files_known: int = 0  # units that had landed before as a whole
-    files_empty: int = 0  # units without a row
+    files: int = 0  # units with at least one new chunk
+    files_known: int = 0  # units that had landed completely before
+    files_empty: int = 0  # units without rows
 
     def add(self, other: "Imported") -> None:
         self.received += other.received
@@ -69,8 +69,8 @@ class _Job:
     name: str
     origin: Origin
     home: Path
-    # Where the worker reads the chunk's data itself. Sending it costs both sides as
-    # much as reading the file (3 µs of 40 an event).
+    # The part of the file the worker reads itself. Sending it costs both sides as much
+    # as reading the file (3 µs of 40 an event).
     span: tuple[int, int] | None
 
 
@@ -82,7 +82,7 @@ class _Done:
 
 
 def source_name(text: str) -> str:
-    """A file's or folder's name as the name of a source: `My Export.zip` → `my_export`.
+    """Derive a source's name from a file or folder name: `My Export.zip` → `my_export`.
 
     Source names become folders and load names, so only letters, digits, `_`, `-`.
     """
@@ -91,7 +91,7 @@ def source_name(text: str) -> str:
 
 
 def load_name(source: str, unit: Unit, index: int) -> str:
-    """The name under which a unit's chunk lands: the same content, the same name."""
+    """Return the name a unit's chunk lands under: same content, same name."""
     digest = sha256(f"{source}\0{unit.sha256}".encode()).hexdigest()[:32]
     return f"{source}-{digest}-{index:06d}"
 
@@ -107,11 +107,11 @@ def import_units(
 ) -> Imported:
     """Land every unit that has not landed before; safe to stop and to repeat.
 
-    `on_progress` is told the unit and how many of its bytes were read so far. Memory
-    is bounded by the chunks under way, two per worker, whatever the files' size.
+    `on_progress` is called with the unit and how many of its bytes were read so far.
+    Memory is bounded by the chunks in flight, two per worker, whatever the files' size.
 
     Raises:
-        LandingError: a worker process was killed; importing again goes on from there.
+        LandingError: a worker process was killed; importing again resumes.
     """
     units = list(units)
     workers = workers or os.cpu_count() or 1
@@ -162,7 +162,7 @@ def _jobs(
             is_empty = False
             name = load_name(source, unit, chunk.index)
             if chunk.error is not None:
-                start = None  # of what comes next: the chunk lacks what was left out
+                start = None  # unknown from here: the chunk lacks the skipped bytes
             span = None if start is None else (start, len(chunk.data))
             if name not in known:
                 known.add(name)
@@ -179,7 +179,7 @@ def _jobs(
 
 
 def _start_of_lines(unit: Unit) -> int | None:
-    """Where a file's lines begin that are stored as they are; None for all others."""
+    """Return where the lines of an uncompressed text file begin; None for others."""
     layout = layouts().get(unit.format)
     if unit.member is not None or (layout and layout.read):
         return None
@@ -191,7 +191,7 @@ def _start_of_lines(unit: Unit) -> int | None:
 
 
 def _in_processes(jobs: Iterator[_Job], project: Path, workers: int) -> Iterator[_Done]:
-    # Started anew, not forked: the caller may hold threads (progress bar, DuckDB).
+    # Not forked: the caller may have threads (progress bar, DuckDB).
     pool = ProcessPoolExecutor(
         workers,
         mp_context=get_context("forkserver"),
@@ -213,8 +213,8 @@ def _in_processes(jobs: Iterator[_Job], project: Path, workers: int) -> Iterator
                     yield future.result()
         except BrokenProcessPool as error:
             raise LandingError(
-                "A worker process was killed, most likely for want of memory. What has "
-                "landed stays; import the same files again to go on from there."
+                "A worker process was killed, most likely because memory ran out. "
+                "Landed data is safe; import the same files again to resume."
             ) from error
         finally:
             for future in under_way:
@@ -234,7 +234,7 @@ _Result = TypeVar("_Result")
 
 
 def without_collecting(work: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
-    """For work that makes many objects and no cycles: collecting costs a fifth."""
+    """Disable garbage collection for work without cycles, where it costs a fifth."""
 
     @wraps(work)
     def worked(*args: _Args.args, **kwargs: _Args.kwargs) -> _Result:

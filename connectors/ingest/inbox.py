@@ -1,6 +1,6 @@
-"""The inbox: what collectors accepted and files dropped into `inbox/<source>/`.
+"""The inbox: segments of collectors, and files dropped into `inbox/<source>/`.
 
-Both are landed and then removed.
+Both are landed and then deleted.
 """
 
 import time
@@ -18,7 +18,7 @@ from connectors.sources.files import Unit, units
 __all__ = ["SETTLE_S", "has_waiting", "land_inbox", "waiting_files"]
 
 SETTLE_S = 1.0
-"""How long a file must have been left alone before it is read, in seconds."""
+"""Seconds a file must be unchanged before it is read."""
 
 
 def land_inbox(
@@ -29,15 +29,15 @@ def land_inbox(
     on_problem: Callable[[str], None] = lambda message: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Imported:
-    """Land every segment, and every file of every source's folder.
+    """Land every segment, and every file in every source's folder.
 
     The folder's name is the source.
-    Files still being written should end in `.part`: these are left alone. Others are
-    taken once nobody wrote to them for SETTLE_S. A file is removed only when the
-    manifest holds all of it and it is still the file that was read; one that grew
-    meanwhile stays for the next time, when what is known becomes duplicates. Stopping
-    anywhere loses and repeats nothing.
-    A file of no known format stays where it is; `on_problem` is told.
+    Files still being written should end in `.part`: these are skipped. Others are
+    landed once they have been unchanged for SETTLE_S. A file is deleted only if the
+    manifest lists all of it and it has not changed since it was read; one that grew
+    meanwhile stays for the next time, when its known rows become duplicates. Stopping
+    at any point neither loses nor repeats anything.
+    A file of unknown format stays; `on_problem` is called with a message.
     """
     total = Imported()
     with exclusive(home.inbox / ".lock"):
@@ -61,7 +61,7 @@ def land_inbox(
                 total.add(
                     import_units(home, project, found, source, on_progress=on_progress)
                 )
-                # What a collector took meanwhile does not wait for the next file.
+                # New segments need not wait for the next file.
                 total.add(land_segments(home, project))
                 for path, seen in zip(group, states, strict=True):
                     if _state(path) == seen:
@@ -70,12 +70,12 @@ def land_inbox(
 
 
 def has_waiting(home: Home) -> bool:
-    """Whether there is anything to land."""
+    """Return whether there is anything to land."""
     return any(True for _ in waiting_files(home))
 
 
 def waiting_files(home: Home) -> Iterator[Path]:
-    """Segments of collectors, and files that were dropped into the inbox."""
+    """Yield segments of collectors, and files dropped into the inbox."""
     yield from pending_segments(home)
     for path in home.inbox.glob("*/**/*"):
         if (
@@ -88,7 +88,7 @@ def waiting_files(home: Home) -> Iterator[Path]:
 
 
 def _settled(group: list[Path], sleep: Callable[[float], None]) -> list[object]:
-    """The files' states once nobody has written to them for a moment."""
+    """Return the files' states once they have been unchanged for a moment."""
     while True:
         states = [_state(path) for path in group]
         newest = max(path.stat().st_mtime for path in group)
@@ -104,7 +104,7 @@ def _state(path: Path) -> object:
 
 
 def _groups(files: list[Path]) -> list[list[Path]]:
-    """CSV tables of one folder belong together; every other file stands alone."""
+    """Group the CSV tables of one folder; every other file is its own group."""
     tables: dict[Path, list[Path]] = {}
     groups = []
     for path in files:

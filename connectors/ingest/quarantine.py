@@ -1,4 +1,4 @@
-"""Quarantined and rejected items: lists them, and replays them by today's rules."""
+"""Lists quarantined and rejected items, and replays them under the current rules."""
 
 import time
 from collections import Counter
@@ -34,7 +34,7 @@ __all__ = ["Held", "held", "replay"]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One rejected or quarantined item that nobody has replayed since."""
+    """One rejected or quarantined item that has not been replayed."""
 
     id: str  # 16 hex digits
     disposition: str
@@ -51,7 +51,7 @@ class Held:
 
 
 def held(home: Home) -> list[Held]:
-    """Everything kept aside, the latest first."""
+    """Return every quarantined and rejected item, latest first."""
     is_about_it = pc.field("payload").is_valid() | pc.field("replay_of").is_valid()
     rows = [
         row | {"received_at": row["received_at"].replace(tzinfo=UTC)}
@@ -68,8 +68,8 @@ def held(home: Home) -> list[Held]:
             called_so = ids.get((row["source"], row["replay_of"]), ())
             replayed = next((id_ for id_ in called_so if id_ in left), None)
             if replayed is not None:
-                former = left.pop(replayed)
-                first = former.first_received_at, former.first_channel
+                previous = left.pop(replayed)
+                first = previous.first_received_at, previous.first_channel
         if row["payload"] is not None:
             one = _held(row, first, alike)
             left[one.id] = one
@@ -81,7 +81,7 @@ def held(home: Home) -> list[Held]:
 def _held(
     row: dict[str, Any], first: tuple[datetime, str], alike: Counter[bytes]
 ) -> Held:
-    """A row with an id of its own, though it may be like another to the letter."""
+    """Give a row its own id, even if another row is identical."""
     fields = ("source", "channel", "message_id", "reason", "payload", "replay_of")
     told = msgspec.json.encode([row["received_at"], *(row[name] for name in fields)])
     alike[told] += 1
@@ -108,19 +108,19 @@ def replay(
     *,
     clock: Callable[[], float] = time.time,
 ) -> tuple[int, Counter[str]]:
-    """Send items through the current rules: how many, and what became of them.
+    """Send items through the current rules; return the count and the dispositions.
 
     All or nothing: one load holds every replay, and two replays wait for each other.
-    Each counts as received again, with a disposition that says in `replay_of` what it
-    replays: the message id, or the item's own where others share that; one that is
-    refused again is kept again. `choose` is given all that is held; `keys` gives the
-    scope and policy of a source.
+    Each item counts as received again, with a disposition whose `replay_of` names what
+    it replays: the message id, or the item's own id if others share that. An item that
+    is refused again is stored again. `choose` selects among all stored items; `keys`
+    returns the scope and policy of a source.
     """
     admission = Admission(IdentifierRules.load(project), Rulebook.load(project))
     with exclusive(home.raw / "replay.lock"):
-        found = held(home)
-        chosen = choose(found)
-        messages = Counter((one.source, one.message_id) for one in found)
+        stored = held(home)
+        chosen = choose(stored)
+        messages = Counter((one.source, one.message_id) for one in stored)
         now = int(clock() * 1e6)
         told = "\n".join([str(now), *(one.id for one in chosen)])
         name = f"replay-{blake2b(told.encode(), digest_size=16).hexdigest()}"
@@ -157,6 +157,6 @@ def _admit(
         decision = admission.decide(item, origin, size=len(data)) or AdmissionDecision()
         decision.message_id = (
             one.message_id or decision.message_id
-        )  # as its sender was told
+        )  # the id its sender knows
         decision.replay_of = replay_of
         admission.build_rows(item, decision, origin, out)

@@ -1,4 +1,4 @@
-"""Landing without end: what is accepted is in the raw streams within a second or so."""
+"""Lands continuously: accepted events reach the raw streams within about a second."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from connectors.landing.compaction import compact, sweep
 __all__ = ["watch"]
 
 PAUSE_S = 0.4
-"""Between two landings; each makes a file a stream, later part of one a minute."""
+"""Pause between two landings; each adds one file per stream, merged every minute."""
 
 COMPACT_EVERY_S = 60.0
 
 GRACE_S = 86_400.0
-"""How long replaced files stay where nothing but landing runs: the warehouse's views
-name them until the next run makes the views anew."""
+"""How long replaced files are kept while only landing runs: the warehouse's views name
+them until the next run recreates the views."""
 
 
 def watch(
@@ -32,10 +32,10 @@ def watch(
     on_landed: Callable[[Imported], None] = lambda landed: None,
     on_problem: Callable[[str], None] = lambda message: None,
 ) -> None:
-    """Land whatever arrives until `stop` is set, and keep the files few.
+    """Land incoming data until `stop` is set, and compact the files.
 
-    Whatever fails (a disk, a file somebody is editing) is reported and tried again;
-    nothing is lost meanwhile.
+    Failures (a full disk, a file being edited) are reported and retried; nothing is
+    lost meanwhile.
     """
     compacting: Future[None] | None = None
     compacted_at = 0.0
@@ -56,12 +56,12 @@ def watch(
                     compacting.result()
                     compacting = None
                 told.clear()
-            except Exception as error:  # noqa: BLE001 - it stays, whatever fails
+            except Exception as error:  # noqa: BLE001 - keep running
                 compacting = None
-                # Others' messages may quote what somebody sent.
+                # Messages of other libraries may quote payloads.
                 is_safe = isinstance(error, OSError | LoomlineError)
                 what = str(error) if is_safe else type(error).__name__
-                tell_once(f"Landing did not succeed and is tried again: {what}")
+                tell_once(f"Landing failed and will be retried: {what}")
             now = time.monotonic()
             if compacting is None and now - compacted_at >= COMPACT_EVERY_S:
                 compacted_at = now

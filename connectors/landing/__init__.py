@@ -1,1 +1,1 @@
-"""Raw streams on disk: the only code that writes or erases them."""
+"""Raw streams on disk: the only code that writes or deletes them."""

@@ -1,8 +1,8 @@
-"""Fewer, larger files: minutes, hours and days of loads become one file each.
+"""Compaction: merges the loads of each minute, hour and day into one file.
 
-Compaction swaps entries of the manifest. Replaced files stay on disk until `sweep`:
-the warehouse's views name files, so a run sweeps once it has made its views anew, and
-leaves what any other reader may still hold.
+It swaps entries of the manifest. Replaced files stay on disk until `sweep`: the
+warehouse's views name files, so a run sweeps after it has recreated its views, and
+keeps files that another reader may still use.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ TIERS: dict[str, int] = {"minute": 60, "hour": 3600, "day": 86_400}
 """Length of each tier's window, in seconds."""
 
 READER_GRACE_S = 3600.0
-"""A file that the manifest no longer names is deleted after this time."""
+"""Files the manifest no longer lists are deleted after this time."""
 
 
 def compact(
     home: Home, *, clock: Callable[[], float] = time.time, threads: int = 2
 ) -> int:
-    """Merge the files of every window that has passed; returns how many were replaced.
+    """Merge the files of every past window; return how many were replaced.
 
-    Safe to stop anywhere: until the manifest is swapped nothing has happened, and what
-    was written for nothing is swept with the other unnamed files.
+    Safe to stop at any point: nothing changes until the manifest is swapped, and
+    unused output is swept with the other unlisted files.
     """
     manifest = Manifest(home)
     replaced = 0
@@ -42,7 +42,7 @@ def compact(
             for group in _due(manifest.files(), tier, window_s, clock()):
                 merged = _merge(home, group, tier, clock(), threads)
                 gone = {file.path for file in group}
-                for path in gone:  # the time a reader may still need it begins now
+                for path in gone:  # the grace period of readers begins now
                     os.utime(home.raw / path, (clock(), clock()))
                 with manifest.rewriting() as (files, write):
                     write([file for file in files if file.path not in gone] + [merged])
@@ -56,9 +56,9 @@ def sweep(
     clock: Callable[[], float] = time.time,
     grace_s: float = READER_GRACE_S,
 ) -> int:
-    """Delete files the manifest does not name and nobody reads; returns how many.
+    """Delete files that are neither listed nor in use; return how many.
 
-    These were replaced by compaction, or written by a process that died.
+    Compaction replaced them, or the process that wrote them died.
     """
     deleted = 0
     with exclusive(home.raw / "compaction.lock"):
@@ -94,7 +94,7 @@ def _due(
 def _merge(
     home: Home, group: list[LoadedFile], tier: str, now: float, threads: int
 ) -> LoadedFile:
-    """One file of a group's rows, each with the load it came with."""
+    """Merge a group's rows into one file, each with the `load_seq` of its load."""
     stream = group[0].stream
     group = sorted(group, key=lambda file: (file.load_seq, file.path))
     digest = hashlib.sha256("\n".join(file.path for file in group).encode()).hexdigest()
@@ -105,7 +105,7 @@ def _merge(
     beside = target.with_name(f".{target.name}.part")
     with duckdb.connect(config={"threads": threads}) as engine:
         engine.execute("set memory_limit = '512MB'")
-        # Not below the working directory, where it would spill by itself.
+        # DuckDB would otherwise spill below the working directory.
         engine.execute(f"set temp_directory = {_quoted(str(home.raw / '.spill'))}")
         engine.execute(
             "create table loads as select unnest(?) as path, unnest(?) as seq",

@@ -1,7 +1,7 @@
 """The manifest: which files make up the raw streams, in the order they landed.
 
-`raw/loads.ndjson` holds one line a file. It is only ever replaced as a whole, by a
-rename, so a reader sees all files of a load or none, and needs no lock.
+`raw/loads.ndjson` holds one line per file. It is only replaced as a whole, by a rename,
+so readers see all files of a load or none, and need no lock.
 """
 
 import os
@@ -18,10 +18,10 @@ __all__ = ["LoadedFile", "Manifest", "replace_file", "sync_folder"]
 
 
 class LoadedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of one stream. Files of one load share `load_seq` and are seen at once.
+    """One file of one stream. Files of one load share `load_seq` and appear together.
 
-    A compacted file covers several loads: it carries `load_seq` as a column of its own
-    and the highest one here, and keeps the names of all it covers.
+    A compacted file covers several loads: it has a `load_seq` column, the highest value
+    here, and the names of all loads it covers.
     """
 
     load_seq: int
@@ -42,7 +42,7 @@ class Manifest:
         self._path = home.loads
 
     def files(self) -> list[LoadedFile]:
-        """Every file of every stream, in order of `load_seq`."""
+        """Return every file of every stream, ordered by `load_seq`."""
         try:
             lines = self._path.read_bytes().splitlines()
         except FileNotFoundError:
@@ -50,15 +50,15 @@ class Manifest:
         return [msgspec.json.decode(line, type=LoadedFile) for line in lines]
 
     def names(self) -> set[str]:
-        """Names of everything that has landed."""
+        """Return the names of everything that has landed."""
         return {name for file in self.files() for name in file.names}
 
     def newest(self) -> int:
-        """The last load's `load_seq`; 0 when nothing has landed."""
+        """Return the last load's `load_seq`; 0 if nothing has landed."""
         return max((file.load_seq for file in self.files()), default=0)
 
     def extend(self, loads: Iterable[list[LoadedFile]]) -> int:
-        """Enter loads under the next `load_seq` each; a known name is left out.
+        """Add loads, each with the next `load_seq`; known names are skipped.
 
         Returns how many loads were new. The files' own `load_seq` is ignored.
         """
@@ -83,7 +83,7 @@ class Manifest:
     def rewriting(
         self,
     ) -> Iterator[tuple[list[LoadedFile], Callable[[list[LoadedFile]], None]]]:
-        """The files, and a function that replaces them; under the manifest's lock."""
+        """Yield the files, and a function that replaces them, under the lock."""
         with exclusive(self._path.with_suffix(".lock")):
             yield self.files(), self._write
 
@@ -93,7 +93,7 @@ class Manifest:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` in place of the file's content: all or nothing, on disk on return."""
+    """Replace the file's content atomically; it is on disk on return."""
     new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder in new:
@@ -108,7 +108,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder survive a power cut."""
+    """Make renames and new names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

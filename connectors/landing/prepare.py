@@ -1,4 +1,4 @@
-"""A home folder that models can be run on: empty streams are streams too."""
+"""Prepares a home folder so that models can run on it, even without any data."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,18 +11,18 @@ __all__ = ["prepare"]
 
 
 def prepare(home: Home) -> None:
-    """Make the folders, an empty manifest, and a file of each stream's columns.
+    """Create the folders, an empty manifest, and a file with each stream's columns.
 
     Raises:
-        ConfigError: the home folder cannot be made or written to.
+            ConfigError: the home folder cannot be created or written to.
     """
     home.make(home.inbox, home.raw / "schema")
     with Manifest(home).rewriting() as (files, write):
-        # The manifest may exist by now: another process may have landed.
+        # Another process may have landed meanwhile.
         if not home.loads.exists():
             write(files)
     for stream, schema in SCHEMAS.items():
-        # A compacted file says per row which load it came with.
+        # A compacted file has the load of each row.
         schema = schema.append(pa.field("load_seq", pa.int64()))
         sink = pa.BufferOutputStream()
         pq.write_table(schema.empty_table(), sink)

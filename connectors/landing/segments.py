@@ -4,25 +4,14 @@ A segment is one file of one worker process in `inbox/_collector/`, a JSON line 
 request. While it is written it ends in `.part` and is locked; closed, it ends in
 `.ndjson` and waits for landing. Landing asks for what is open (`close_open`), so a
 segment is as short as somebody is there to land it.
-
-A line counts once it was synced and the file has the size it should have: one sync
-serves every request that waits for it (group commit). A write or sync that fails, or
-that reports more than it did, acknowledges nothing, and its file is never written to
-again: Linux forgets a failed write-back, so a second sync of the same file would report
-success (wiki.postgresql.org, "Fsync Errors").
 """
 
-import errno
 import fcntl
 import os
 import re
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
@@ -32,9 +21,12 @@ from connectors.home import Home
 from connectors.landing.manifest import sync_folder
 
 __all__ = [
+    "CLOSED",
     "FOLDER",
+    "NEW",
+    "PART",
     "Record",
-    "SegmentWriter",
+    "asked_at",
     "close_open",
     "closed_segments",
     "may_be_forgotten",
@@ -47,25 +39,13 @@ __all__ = [
 FOLDER = "_collector"
 """Below the inbox; no source can be called so."""
 
-MAX_AGE_S = 60.0
-"""A segment is closed when its first line is this old, asked for or not."""
-
-MAX_BYTES = 16 << 20
-_LOOK_S = 0.05  # how often a writer looks whether it is asked to close
+NEW = ".new"  # not locked yet
+PART = ".part"
+CLOSED = ".ndjson"
 _ABANDONED_S = 60.0
-_STUCK_S = 10.0  # a sync that takes longer than this is as good as a failed one
-_PROBE_S = 0.5  # … and whether a disk that failed is well again
 _ASK_S = 2.0  # how long landing waits for writers to close
-_SLOW_SYNC_S = 0.05
-_TRIAL_BYTES = 64 << 10  # what a disk that failed has to take, to be well again
-_NEW = ".new"
-_PART = ".part"
-_CLOSED = ".ndjson"
 _NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}")  # no source can be called so
 _ASKED = ".land"  # its time of change is the question
-
-Token = Any
-"""Whatever tells the caller which line it is."""
 
 
 class Record(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
@@ -87,243 +67,6 @@ def segments_folder(home: Home) -> Path:
     return home.inbox / FOLDER
 
 
-class SegmentWriter:
-    """Appends lines to segments, in a thread of its own; one a worker process.
-
-    `on_commit` is called there with the tokens of the lines that one sync served and
-    None, or with what went wrong: then the lines do not count. `error` says what is
-    wrong with the disk, None while all is well.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        on_commit: Callable[[list[Token], OSError | None], None],
-        *,
-        max_age_s: float = MAX_AGE_S,
-        max_bytes: int = MAX_BYTES,
-    ) -> None:
-        self._error: str | None = "no segment is open yet"
-        self._busy_since: float | None = None  # monotonic, of the commit under way
-        self.count_syncs = 0
-        self.count_failures = 0
-        self._folder = folder
-        self._on_commit = on_commit
-        self._max_age_s = max_age_s
-        self._max_bytes = max_bytes
-        self._queue: SimpleQueue[tuple[bytes, int, Token] | None] = SimpleQueue()
-        self._segment: _Open | None = None
-        self._latest = 0  # received_at of the last line
-        self._answered = 0  # the last question that was answered
-        self._looked_at = 0.0  # monotonic
-        self._sync_s = 0.0  # how long the last write and sync took
-        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
-
-    @property
-    def error(self) -> str | None:
-        busy_since = self._busy_since
-        if busy_since is not None and time.monotonic() - busy_since > _STUCK_S:
-            return "the disk does not answer"
-        return self._error
-
-    def start(self) -> None:
-        self._try(self._opened)
-        self._thread.start()
-
-    def append(self, line: bytes, received_at: int, token: Token) -> None:
-        """Queue one line, without its line break."""
-        self._queue.put((line, received_at, token))
-
-    def close(self) -> None:
-        """Write what is queued, close the segment, end the thread."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            waiting = self._next()
-            if waiting is None:
-                break
-            if waiting:
-                self._commit(waiting)
-            elif self._error is not None:
-                self._try(self._opened)  # is the disk well again?
-            if self._segment is not None and self._is_due(self._segment):
-                self._try(self._rotate)
-        if self._segment is not None:
-            self._try(self._segment.close)
-
-    def _next(self) -> list[tuple[bytes, int, Token]] | None:
-        """Everything queued, at least one; nothing when it is time to look about."""
-        waiting = []
-        try:
-            entry = self._queue.get(timeout=self._pause_s())
-            if self._sync_s > _SLOW_SYNC_S:
-                # Whom the last sync served are about to send again: with them this one
-                # serves twice as many, which halves everybody's wait.
-                time.sleep(min(self._sync_s / 4, 0.1))
-            while entry is not None:
-                waiting.append(entry)
-                entry = self._queue.get_nowait()
-        except Empty:
-            return waiting
-        if waiting:
-            self._queue.put(None)  # first these, then the end
-            return waiting
-        return None
-
-    def _pause_s(self) -> float:
-        if self._segment is None:
-            return _PROBE_S
-        return 60.0 if self._segment.began_at is None else _LOOK_S
-
-    def _is_due(self, segment: "_Open") -> bool:
-        now = time.monotonic()
-        if segment.began_at is None or now - self._looked_at < _LOOK_S:
-            return False
-        self._looked_at = now
-        asked, self._answered = self._answered, _asked(self._folder)
-        return (
-            asked != self._answered
-            or segment.size >= self._max_bytes
-            or now - segment.began_at >= self._max_age_s
-        )
-
-    def _commit(self, waiting: list[tuple[bytes, int, Token]]) -> None:
-        # Within a segment time does not run backwards; a clock set back begins another.
-        earliest = min(received_at for _, received_at, _ in waiting)
-        error = None
-        self._busy_since = time.monotonic()
-        try:
-            if earliest < self._latest - 1_000_000:
-                self._rotate()
-            segment = self._opened()
-            began_at = time.monotonic()
-            segment.append(b"\n".join([*(line for line, _, _ in waiting), b""]))
-            self._sync_s = time.monotonic() - began_at
-            self._error = None
-        except Exception as problem:  # noqa: BLE001 - nobody else would tell
-            error = problem if isinstance(problem, OSError) else OSError(str(problem))
-            self._abandon(error)
-        self._busy_since = None
-        self._latest = max(received_at for _, received_at, _ in waiting)
-        self.count_syncs += 1
-        self._on_commit([token for _, _, token in waiting], error)
-
-    def _opened(self) -> "_Open":
-        if self._segment is None:
-            self._segment = _Open(self._folder)
-            if self._error is not None:
-                self._segment.prove()
-            self._error = None
-        return self._segment
-
-    def _rotate(self) -> None:
-        segment, self._segment = self._segment, None
-        if segment is not None:
-            segment.close()
-        self._opened()
-
-    def _try(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except OSError as problem:
-            self._abandon(problem)
-
-    def _abandon(self, problem: OSError) -> None:
-        self._error = os.strerror(problem.errno) if problem.errno else str(problem)
-        self.count_failures += 1
-        segment, self._segment = self._segment, None
-        if segment is not None:
-            segment.withdraw()
-
-
-class _Open:
-    """A segment being written."""
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.exists():
-            folder.mkdir()  # not its parents: a home that is gone stays gone
-            sync_folder(folder.parent)
-        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
-        self.path = folder / f"{name}{_PART}"
-        self.size = 0  # of what is synced
-        self.began_at: float | None = None  # monotonic, of the first line
-        # Under another name until it is locked: `recover` takes what nobody has locked.
-        unlocked = self.path.with_suffix(_NEW)
-        self._file = os.open(
-            unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-        )
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unlocked.rename(self.path)
-            sync_folder(folder)
-        except OSError:
-            os.close(self._file)
-            raise
-
-    def append(self, data: bytes) -> None:
-        """Write and sync.
-
-        Raises:
-            OSError: it is not known what of it is on disk; `withdraw` comes next.
-        """
-        if self.began_at is None:
-            self.began_at = time.monotonic()
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
-        os.fdatasync(self._file)
-        self._check(self.size + len(data))
-        self.size += len(data)
-
-    def prove(self) -> None:
-        """Write and sync something that does not stay: an empty file proves nothing.
-
-        Raises:
-            OSError: the disk is still full, or failing.
-        """
-        if os.write(self._file, bytes(_TRIAL_BYTES)) < _TRIAL_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fdatasync(self._file)
-        self._check(_TRIAL_BYTES)
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-
-    def _check(self, size: int) -> None:
-        """Compare the file with what was written: calls that succeeded prove little.
-
-        Raises:
-            OSError: the file is gone from its folder, or does not have this size.
-        """
-        status = os.fstat(self._file)
-        if status.st_nlink == 0:
-            raise OSError("the segment was deleted")
-        if status.st_size != size:
-            raise OSError("the disk reported more bytes than it wrote")
-
-    def close(self) -> None:
-        """Hand the segment over to landing; one without a line is removed."""
-        try:
-            if self.size == 0:
-                self.path.unlink(missing_ok=True)
-            else:
-                self.path.rename(self.path.with_suffix(_CLOSED))
-                sync_folder(self.path.parent)
-        finally:
-            os.close(self._file)
-
-    def withdraw(self) -> None:
-        """Give up after a failure: keep what was synced, nothing of what was not."""
-        try:
-            os.ftruncate(self._file, self.size)
-        except OSError:
-            os.close(self._file)  # on this disk; `recover` cuts what is torn, later
-            return
-        with suppress(OSError):
-            self.close()
-
-
 def close_open(
     folder: Path,
     *,
@@ -335,7 +78,7 @@ def close_open(
     A writer that does not answer within two seconds keeps its segment for next time.
     """
     recover(folder)
-    waited_for = {path for path in folder.glob(f"*{_PART}") if _size(path)}
+    waited_for = {path for path in folder.glob(f"*{PART}") if _size(path)}
     if not waited_for:
         return
     question = folder / _ASKED
@@ -351,18 +94,18 @@ def close_open(
 def pending_segments(home: Home) -> Iterator[Path]:
     """Where accepted events wait for landing: closed segments and open ones."""
     folder = segments_folder(home)
-    for end in (_CLOSED, _PART):
+    for end in (CLOSED, PART):
         yield from (path for path in folder.glob(f"*{end}") if _size(path))
 
 
 def closed_segments(folder: Path) -> list[Path]:
     """What can be landed, oldest first."""
-    return sorted(folder.glob(f"*{_CLOSED}"))
+    return sorted(folder.glob(f"*{CLOSED}"))
 
 
 def may_be_forgotten(home: Home, name: str) -> bool:
     """Whether a load's name is that of a segment which can never land again."""
-    segment = segments_folder(home) / f"{name}{_CLOSED}"
+    segment = segments_folder(home) / f"{name}{CLOSED}"
     return _NAME.fullmatch(name) is not None and not segment.exists()
 
 
@@ -380,7 +123,8 @@ def _age_s(path: Path) -> float:
         return 0
 
 
-def _asked(folder: Path) -> int:
+def asked_at(folder: Path) -> int:
+    """When landing last asked writers to close, in nanoseconds; 0 is never."""
     try:
         return (folder / _ASKED).stat().st_mtime_ns
     except OSError:
@@ -390,10 +134,10 @@ def _asked(folder: Path) -> int:
 def recover(folder: Path) -> int:
     """Close what dead writers left open, cut back to whole lines; returns how many."""
     count = 0
-    for path in folder.glob(f"*{_NEW}"):  # empty; of a writer that died that moment
+    for path in folder.glob(f"*{NEW}"):  # empty; of a writer that died that moment
         if _age_s(path) > _ABANDONED_S:
             path.unlink(missing_ok=True)
-    for path in sorted(folder.glob(f"*{_PART}")):
+    for path in sorted(folder.glob(f"*{PART}")):
         try:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -409,7 +153,7 @@ def recover(folder: Path) -> int:
             os.ftruncate(file, whole)
             os.fsync(file)
             if whole:
-                path.rename(path.with_suffix(_CLOSED))
+                path.rename(path.with_suffix(CLOSED))
             else:
                 path.unlink()
             sync_folder(folder)

@@ -1,6 +1,6 @@
-"""The raw streams and their columns, as Parquet holds them.
+"""The raw streams and their Parquet columns.
 
-Timestamps are microseconds in UTC without a zone mark, JSON is text.
+Timestamps are microseconds in UTC without a zone mark; JSON is text.
 """
 
 from collections.abc import Iterable, Sequence
@@ -93,8 +93,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("destination", _text),
             ("audience", _text),
             ("batch_key", _text),
-            ("operation", _text),  # what happened to the identifier: add | remove
-            ("change", _text),  # what happened to the person: add | remove | resend
+            ("operation", _text),  # on the identifier: add | remove
+            ("change", _text),  # of the member: add | remove | resend
             ("profile_id", _text),
             ("identifier_type", _text),
             ("identifier_hash", _text),
@@ -135,14 +135,14 @@ UNREPEATED = frozenset(
         "identifier_hash",
     )
 )
-"""Columns whose values hardly repeat: without a dictionary they are written faster, and
+"""Columns whose values rarely repeat: without a dictionary they are written faster, and
 a tenth smaller (measured on 10,000 generated events)."""
 
 _encode = msgspec.json.encode
 
 
 def tables(admitted: Admitted) -> dict[str, pa.Table]:
-    """What one load adds to each stream; streams it adds nothing to are left out."""
+    """Return the rows one load adds to each stream; omits streams without rows."""
     rows: dict[str, Sequence[Sequence[Any]]] = {
         "events": admitted.events,
         "received_counts": [
@@ -157,7 +157,7 @@ def tables(admitted: Admitted) -> dict[str, pa.Table]:
 
 
 def rows_table(stream: str, rows: Sequence[Sequence[Any]]) -> pa.Table:
-    """Rows in the order of the stream's columns as a table."""
+    """Return rows in the stream's column order as a table."""
     schema = SCHEMAS[stream]
     columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
     return pa.Table.from_arrays(
@@ -174,7 +174,7 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _nested(rows: Iterable[list[Identifier]]) -> pa.Array:
-    # Built from flat columns: ten times as fast as handing over nested lists.
+    # From flat columns: ten times as fast as from nested lists.
     offsets = [0]
     flat: list[Identifier] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Writing a load: beside, fsynced, renamed; the manifest entry comes last."""
+"""Writes a load: temporary file, fsync, rename; the manifest entry comes last."""
 
 import hashlib
 import time
@@ -15,7 +15,7 @@ from connectors.landing.streams import UNREPEATED
 __all__ = ["land", "write_files"]
 
 ROW_GROUP = 122_880
-"""Rows a row group: DuckDB's own default, one unit of its parallel scans."""
+"""Rows per row group: DuckDB's own default, one unit of its parallel scans."""
 
 
 def write_files(
@@ -26,12 +26,12 @@ def write_files(
     day: str,
     names: tuple[str, ...] = (),
 ) -> list[LoadedFile]:
-    """Write one load's files; they count only once the manifest holds them.
+    """Write one load's files; they count only once the manifest lists them.
 
-    `name` tells what the load was made from, `names` each part if there are several.
-    The same load written again, or by two at once, may differ in its arrival time: a
-    path holds its content's hash, so that no file is replaced by another one after the
-    manifest has named it. `day` is a folder, `YYYY-MM-DD`.
+    `name` identifies the load's input, `names` each part if there are several. The same
+    load written again, or by two processes, may differ in its arrival time: a path
+    contains its content's hash, so that a listed file is never replaced. `day` is a
+    folder, `YYYY-MM-DD`.
     """
     files = []
     for stream, table in tables.items():
@@ -62,7 +62,7 @@ def write_files(
 
 
 def land(home: Home, name: str, tables: Mapping[str, pa.Table]) -> bool:
-    """Write one load and enter it; False when it had landed before."""
+    """Write one load and list it in the manifest; False if it landed before."""
     manifest = Manifest(home)
     if name in manifest.names():
         return False

@@ -1,1 +1,1 @@
-"""The ways in: one module per kind of source."""
+"""Sources: one module per kind."""

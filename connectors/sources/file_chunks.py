@@ -1,4 +1,4 @@
-"""Reads one file, a member of an archive or a folder of tables in chunks of lines."""
+"""Reads a file, an archive member or a folder of tables in chunks of lines."""
 
 import zipfile
 import zlib
@@ -15,13 +15,13 @@ __all__ = ["CHUNK_BYTES", "MAX_LINE_BYTES", "Chunk", "Unit", "chunks"]
 LOOMLINE = "loomline"
 
 CHUNK_BYTES = 4 << 20
-"""Decompressed bytes of a chunk, unless one line alone is longer."""
+"""Decompressed bytes per chunk, unless a single line is longer."""
 
 MAX_LINE_BYTES = 32 << 20
-"""A longer line is cut off and becomes one broken row."""
+"""A longer line is truncated and becomes one broken row."""
 
 PAYLOAD_BYTES = 64 << 10
-"""What is kept of a line that cannot be read."""
+"""How much of an unreadable line is kept."""
 
 _BLOCK_BYTES = 256 << 10
 _GZIP = b"\x1f\x8b"
@@ -34,8 +34,8 @@ _BOM = b"\xef\xbb\xbf"
 class Unit:
     """What is imported or skipped as a whole: a file, a zip member, a folder's tables.
 
-    `sha256` is that of the file; of the zip's and the member's name; or of all the
-    folder's (name, sha256) in order.
+    `sha256` is that of the file; of the zip's hash and the member's name; or of the
+    folder's (name, sha256) pairs in order.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole lines of a unit; with `error`, one item that cannot be read."""
+    """Whole lines of a unit; with `error`, one unreadable item."""
 
     unit: Unit
     index: int
@@ -63,10 +63,10 @@ class _Damaged(Exception):
 
 
 def chunks(unit: Unit, target_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
-    """Stream a unit; memory does not grow with it, borders depend on content only.
+    """Stream a unit in constant memory; chunk borders depend only on the content.
 
-    Damage ends the stream with a chunk whose `error` says what and where; a line over
-    MAX_LINE_BYTES is such a chunk too, and the stream goes on after it.
+    Damage ends the stream with a chunk whose `error` says what and where. A line over
+    MAX_LINE_BYTES is such a chunk too, and the stream continues after it.
 
     Raises:
         OSError: the file is gone.
@@ -83,7 +83,7 @@ def chunks(unit: Unit, target_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
 
 
 class _Raw:
-    """A file's bytes from one place on, counting what was taken."""
+    """A file's bytes from an offset, counting those read."""
 
     def __init__(self, path: str, start: int = 0, length: int | None = None) -> None:
         self._path, self._start, self._left = path, start, length
@@ -103,7 +103,7 @@ class _Raw:
 
 
 def _open(unit: Unit) -> tuple[_Raw, Iterator[bytes]]:
-    """The unit's bytes on disk, and its content as blocks; these raise _Damaged."""
+    """Return the unit's bytes on disk, and its content as blocks, which may raise."""
     (path,) = unit.files
     if unit.member is None:
         raw = _Raw(path)
@@ -120,7 +120,7 @@ def _open(unit: Unit) -> tuple[_Raw, Iterator[bytes]]:
 
 
 def _member(raw: _Raw, info: zipfile.ZipInfo, header: bytes) -> Iterator[bytes]:
-    # zipfile's own reader gives up a whole block where damage begins.
+    # zipfile's own reader discards the whole block in which damage begins.
     if header[:4] != b"PK\x03\x04":
         raise _Damaged("zip member is damaged")
     if info.flag_bits & 1:
@@ -154,11 +154,11 @@ def _content(blocks: Iterator[bytes], is_member: bool) -> Iterator[bytes]:
 
 
 def _inflated(blocks: Iterator[bytes], wbits: int, what: str) -> Iterator[bytes]:
-    """Decompressed blocks, all that can be had before _Damaged is raised."""
+    """Yield decompressed blocks, everything readable before _Damaged is raised."""
     stream = zlib.decompressobj(wbits)
     for block in blocks:
         while block:
-            if stream.eof:  # gzip files may hold several streams, padded with zeros
+            if stream.eof:  # gzip files may have several streams, padded with zeros
                 block = block.lstrip(b"\0")
                 if not block:
                     break
@@ -179,7 +179,7 @@ def _inflated(blocks: Iterator[bytes], wbits: int, what: str) -> Iterator[bytes]
 
 
 def _readable(stream: Any, block: bytes) -> Iterator[bytes]:
-    """What a block holds before the byte that cannot be decompressed."""
+    """Yield what a block contains before the byte that does not decompress."""
     for place in range(len(block)):
         try:
             data = stream.decompress(block[place : place + 1])
@@ -192,10 +192,10 @@ def _readable(stream: Any, block: bytes) -> Iterator[bytes]:
 def _cut(
     blocks: Iterator[bytes], target_bytes: int
 ) -> Iterator[tuple[int, bytes, str | None]]:
-    """(first line, whole lines, error) of about target_bytes each.
+    """Yield (first line, whole lines, error), about target_bytes each.
 
-    Each cut looks only at what follows the last one, so it does not matter in which
-    blocks, or how compressed, the same content came.
+    A cut depends only on the content after the previous one, not on how the content
+    was split into blocks or compressed.
     """
     source = _Source(blocks)
     buffer = source.buffer
@@ -214,7 +214,7 @@ def _cut(
             yield line, head, f"line is longer than {MAX_LINE_BYTES} bytes"
             line += 1
             continue
-        if not end:  # the last line has no newline; after damage it may lack more
+        if not end:  # the last line has no newline; after damage it may be truncated
             if source.damage is not None:
                 break
             end = len(buffer)
@@ -236,27 +236,27 @@ class _Source:
         self.damage: str | None = None
 
     def fill(self, size: int) -> bool:
-        """Hold at least `size` bytes, or all that is left; False when there is none."""
+        """Buffer `size` bytes, or all that remain; return False if none do."""
         while len(self.buffer) < size and self._more():
             pass
         return bool(self.buffer)
 
     def find_newline(self, limit: int) -> int:
-        """Where the first newline within `limit` bytes is, or -1."""
+        """Return the position of the first newline within `limit` bytes, or -1."""
         seen = 0
-        while (found := self.buffer.find(b"\n", seen, limit)) < 0:
+        while (position := self.buffer.find(b"\n", seen, limit)) < 0:
             seen = len(self.buffer)
             if seen >= limit or not self._more():
                 return -1
-        return found
+        return position
 
     def skip_line(self) -> None:
         """Drop everything up to and including the next newline."""
-        while (found := self.buffer.find(b"\n")) < 0:
+        while (position := self.buffer.find(b"\n")) < 0:
             self.buffer.clear()
             if not self._more():
                 return
-        del self.buffer[: found + 1]
+        del self.buffer[: position + 1]
 
     def _more(self) -> bool:
         try:

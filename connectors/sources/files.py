@@ -1,8 +1,8 @@
-"""Files as a source: finding them, reading them in chunks, and their rows.
+"""Files as a source: finds them, reads them in chunks, yields their rows.
 
 `units` finds what is imported or skipped as a whole, `chunks` streams one unit in
-pieces of whole lines that can be sent to another process, `rows` gives each line's
-item. Nothing that can be read is lost to damage elsewhere in the same file.
+pieces of whole lines that can be sent to another process, `rows` yields each line's
+item. Damage in a file does not lose the readable rest of it.
 """
 
 import glob
@@ -47,7 +47,7 @@ FORMATS: tuple[str, ...] = ("auto", LOOMLINE, *layouts())
 _SNIFF_BYTES = 64 << 10
 _SNIFF_ROWS = 20
 _UNREADABLE = {b"PAR1": "Parquet", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
-# One of these makes an object an event; which one, and how, admission knows.
+# An object with one of these keys is an event; admission decides how to read it.
 _CALL_KEYS = {
     "type",
     "event",
@@ -63,25 +63,27 @@ _CALL_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A row that is no item; `reason` names the field or the damage, never a value."""
+    """A row without an item; `reason` names the field or the damage, never a value."""
 
     line: int
     reason: str
-    payload: bytes  # the line as it was, cut off at 64 KiB
+    payload: bytes  # the original line, truncated to 64 KiB
 
 
 def units(paths: Iterable[str | Path], format: str = "auto") -> list[Unit]:
-    """The units of files, folders and globs, each once, in the order of the names.
+    """Return the units of files, folders and globs, each once, sorted by name.
 
     Raises:
         SourceError: an unknown format, a path without files, or, with "auto", content
             of no known format.
     """
     if format not in FORMATS:
-        raise SourceError(f"Unknown format {format!r}; known are {', '.join(FORMATS)}.")
+        raise SourceError(
+            f"Unknown format {format!r}; known formats are {', '.join(FORMATS)}."
+        )
     files = list(dict.fromkeys(chain.from_iterable(map(_files, paths))))
     if not files:
-        raise SourceError("No files given.")
+        raise SourceError("No files to import; name files, folders or globs.")
     found: list[Unit] = []
     for layout in layouts().values():
         if layout.is_export and format in ("auto", layout.format):
@@ -101,9 +103,9 @@ def units(paths: Iterable[str | Path], format: str = "auto") -> list[Unit]:
 
 
 def rows(chunk: Chunk) -> Iterator[tuple[int, bytes | dict[str, Any] | Broken]]:
-    """The line numbers and items of a chunk; blank lines are none.
+    """Yield the line numbers and items of a chunk, without blank lines.
 
-    An item is the untouched line for format "loomline", a translated call for a
+    An item is the unchanged line for format "loomline", a translated call for a
     vendor's, or a Broken.
     """
     if chunk.error is not None:
@@ -129,7 +131,7 @@ def rows(chunk: Chunk) -> Iterator[tuple[int, bytes | dict[str, Any] | Broken]]:
 
 
 def _files(path: str | Path) -> list[Path]:
-    """The files of one argument. Only below a folder are hidden ones left out."""
+    """Return the files of one argument. Hidden files are skipped only in folders."""
     text = str(path)
     if os.path.exists(text):
         matches = [text]
@@ -157,7 +159,7 @@ def _below(folder: Path) -> list[Path]:
 def _folders(
     files: list[Path], is_export: Callable[[list[Path]], bool], is_given: bool
 ) -> list[list[Path]]:
-    """The groups of CSV files of one folder that are an export of tables."""
+    """Group the CSV files by folder; return the groups that are table exports."""
     groups: dict[Path, list[Path]] = {}
     for file in files:
         if file.name.lower().endswith((".csv", ".csv.gz")):
@@ -184,11 +186,13 @@ def _file_units(file: Path, format: str) -> Iterator[Unit]:
         head = stream.read(4)
     for magic, kind in _UNREADABLE.items():
         if head.startswith(magic):
-            raise SourceError(f"{file} is {kind}; JSON lines, plain or gzip, are read.")
+            raise SourceError(
+                f"{file} is {kind}; only JSON lines, plain or gzip, can be read."
+            )
     try:
         members = _members(file) if head.startswith(ZIP) else None
     except (zipfile.BadZipFile, NotImplementedError):
-        members = None  # `chunks` says that it is damaged
+        members = None  # `chunks` reports the damage
     if members is None:
         yield unit
         return
@@ -219,14 +223,14 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-# Recognising
+# Detecting formats
 
 
 def _with_formats(found: list[Unit]) -> list[Unit]:
-    """Put the recognised format in place of "auto".
+    """Replace "auto" with the detected format.
 
-    A unit without a readable row (empty, or damaged from the start) takes the format
-    of the units beside it, so that it is counted and stops nothing.
+    A unit without a readable row (empty, or damaged from the start) takes the most
+    common format of the others, so that it is counted and blocks nothing.
     """
     formats: list[str | None] = [
         unit.format if unit.format != "auto" else _recognised(unit) for unit in found
@@ -244,10 +248,10 @@ def _with_formats(found: list[Unit]) -> list[Unit]:
 
 
 def _recognised(unit: Unit) -> str | None:
-    """The format most of the first rows have; None when there are no rows.
+    """Return the format of most of the first rows, or None without rows.
 
     Raises:
-        SourceError: rows, but of no known format.
+        SourceError: there are rows, but of no known format.
     """
     chunk = next(chunks(unit, _SNIFF_BYTES), None)
     if chunk is None or chunk.error is not None:

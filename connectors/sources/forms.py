@@ -1,7 +1,7 @@
-"""Plain HTML forms become calls, as `connectors/sources/forms/<name>.yml` says.
+"""Converts HTML forms to calls, configured in `connectors/sources/forms/<name>.yml`.
 
-A form is sent by people's browsers and proves nothing: what it may say is listed, what
-it may redirect to is listed too. `docs/inbound.md` describes the files.
+Browsers send forms without any proof of origin: allowed fields and allowed redirects
+are both listed. `docs/inbound.md` describes the files.
 """
 
 import re
@@ -35,12 +35,12 @@ _IDS = {
 _ALWAYS = {"anonymous_id": "anonymous_id"}
 _PEOPLE = {"email": "traits.email", "phone": "traits.phone"}
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))', re.I)
-# In a row, so that what stands between quotes is never taken for a parameter.
+# Matched in sequence, so that quoted text is never taken for a parameter.
 _PARAMETER = re.compile(r';\s*([\w*-]+)=(?:"([^"]*)"|([^;"\s]*))')
 _URL = re.compile(r"https?://[!-~]+", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-# A box that is ticked says `on`; one that is not is not sent at all.
+# A ticked checkbox sends `on`; an unticked one is not sent at all.
 _GRANTING = ("on", "yes", "true", "1")
 
 _Fields = list[tuple[str, str]]
@@ -52,12 +52,12 @@ class UnknownForm(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class FormResult:
-    """What one form says, and where its sender goes next."""
+    """The events of one submitted form, and the redirect."""
 
-    source: str  # whose events these are
+    source: str  # the source of these events
     items: list[Any]
-    redirect_url: str | None  # None: answer 200; else one of the file's own URLs
-    refusal: Literal["honeypot"] | None = None  # to be rejected, and answered as ever
+    redirect_url: str | None  # None: answer 200; otherwise a URL from the file
+    refusal: Literal["honeypot"] | None = None  # rejected, but answered as usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,12 @@ class _Form:
     def result(self, fields: _Fields) -> FormResult:
         values: dict[str, list[str]] = {}
         for name, value in fields:
-            # Browsers send what was left empty, too.
+            # Browsers also send fields left empty.
             if name and value and not value.isspace():
                 values.setdefault(name, []).append(value)
         wanted = values.pop(REDIRECT_FIELD, [""])[0]
-        # Compared as text, and answered with the file's own: no URL of a stranger is
-        # ever parsed, so none can be read differently here and in a browser.
+        # Compared as text and answered with the file's own URL: an untrusted URL is
+        # never parsed, so it cannot be read differently here and in a browser.
         redirect = wanted if wanted in self.redirects else self.default_redirect
         is_trapped = self.honeypot is not None and bool(values.pop(self.honeypot, None))
         return FormResult(
@@ -93,21 +93,21 @@ class _Form:
         )
 
     def _call(self, values: Mapping[str, list[str]]) -> dict[str, Any]:
-        # Present even if null: with it a call is taken as what it says it is.
+        # Present even if null: it marks the item as a call in Segment's shape.
         call: dict[str, Any] = {"type": self.type, "messageId": None}
         if self.event is not None:
             call["event"] = self.event
-        for name, given in values.items():
+        for name, sent in values.items():
             target = self._target(name)
             if target is None:
                 continue
             if target in _IDS:
-                call[_IDS[target]] = given[0]
+                call[_IDS[target]] = sent[0]
                 continue
             first, *path = target.split(".", 1 if self.fields is None else -1)
-            value: Any = given if len(given) > 1 else given[0]
+            value: Any = sent if len(sent) > 1 else sent[0]
             if first == "consent":
-                first, value = "context", given[0].lower() in _GRANTING
+                first, value = "context", sent[0].lower() in _GRANTING
                 path = ["consent", "categoryPreferences", *path]
             holder = call.setdefault(first, {})
             for key in path[:-1]:
@@ -123,14 +123,14 @@ class _Form:
 
 
 class Forms:
-    """All forms that are configured."""
+    """All configured forms."""
 
     def __init__(self, forms: Mapping[str, _Form]) -> None:
         self._forms = forms
 
     @classmethod
     def load(cls, project: Path) -> "Forms":
-        """From the files below the project folder; none is fine.
+        """Read the files below the project folder; there may be none.
 
         Raises:
             ConfigError: lists every fault of every file with its line.
@@ -145,11 +145,11 @@ class Forms:
         return cls(forms)
 
     def receive(self, name: str, content_type: str, body: bytes) -> FormResult:
-        """The call that one sent form makes, and where to send the browser.
+        """Return the call of one submitted form, and the redirect.
 
         Raises:
-            UnknownForm: no file for this form.
-            Undecodable: no form in UTF-8, one with a file in it, or too large.
+            UnknownForm: no file configures this form.
+            Undecodable: not a form in UTF-8, one with a file in it, or too large.
         """
         form = self._forms.get(name)
         if form is None:
@@ -184,7 +184,7 @@ def _multipart(body: bytes, content_type: str, max_fields: int) -> _Fields:
     _, *parts = (b"\r\n" + body).split(mark, max_fields + 2)
     if len(parts) > max_fields + 1:
         raise Undecodable("too_many_fields")
-    if not parts or not parts.pop().startswith(b"--"):  # cut off on the way
+    if not parts or not parts.pop().startswith(b"--"):  # truncated in transit
         raise Undecodable("not_multipart")
     fields = []
     for part in parts:
@@ -203,13 +203,15 @@ def _multipart(body: bytes, content_type: str, max_fields: int) -> _Fields:
 
 
 def _disposition(head: str) -> dict[str, str]:
-    """Parameters of a part's header `Content-Disposition`."""
+    """Return the parameters of a part's header `Content-Disposition`."""
     for line in head.split("\r\n"):
         name, _, value = line.partition(":")
         if name.strip().lower() == "content-disposition":
             return {
-                found[1].lower(): found[3] if found[2] is None else found[2]
-                for found in _PARAMETER.finditer(value)
+                parameter[1].lower(): parameter[3]
+                if parameter[2] is None
+                else parameter[2]
+                for parameter in _PARAMETER.finditer(value)
             }
     return {}
 
@@ -218,7 +220,7 @@ def _form(name: str, section: Section) -> _Form:
     type_: str = section.take("type", choice("track", "identify"), "track")
     event = section.take("event", _word, None)
     if type_ == "track" and not section.has("event"):
-        section.fault("needs the key `event`, the name of what a sent form is")
+        section.fault("needs the key `event`, the name of the event it becomes")
     if type_ == "identify" and section.has("event"):
         section.fault("is for `type: track`; an identify has no name", "event")
     fields = None
@@ -254,7 +256,7 @@ def _targets(section: Section) -> dict[str, str]:
             continue
         for other in targets.values():
             if f"{target}.".startswith(f"{other}.") or other.startswith(f"{target}."):
-                section.fault("goes where another field goes", str(key))
+                section.fault("has the same target as another field", str(key))
         targets[str(key)] = target
     return targets if "anonymous_id" in targets.values() else {**_ALWAYS, **targets}
 
@@ -267,7 +269,7 @@ def _word(value: Any) -> str:
 
 def _source(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9_-]+", value):
-        raise ValueError("must be the name of a source: small letters, digits, _ and -")
+        raise ValueError("must be a source name: lower-case letters, digits, _ and -")
     return value
 
 
@@ -298,10 +300,10 @@ def _urls(value: Any) -> frozenset[str]:
 
 
 def _url(value: Any) -> str:
-    """A URL to send people to.
+    """Check a URL to redirect to.
 
     Raises:
-        ValueError: one that browsers may read differently, or that is not encrypted.
+        ValueError: browsers may read it differently, or it is not encrypted.
     """
     advice = "must be a whole URL: https://, a host, no user name"
     if not isinstance(value, str) or not _URL.fullmatch(value) or "\\" in value:

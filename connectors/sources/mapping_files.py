@@ -1,4 +1,4 @@
-"""Mapping files of webhooks and forms: their keys, and every fault with its place."""
+"""Reads mapping files of webhooks and forms; reports each fault with its line."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class Section:
-    """Keys of a file, taken one by one; what is wrong with them joins `faults`."""
+    """A mapping in a file, read key by key; faults are added to `faults`."""
 
     def __init__(
         self, file: ConfigFile, content: Any, faults: list[str], *keys: str | int
@@ -27,7 +27,7 @@ class Section:
         self._taken: dict[str, None] = {}
         self.content: dict[Any, Any] = content if isinstance(content, dict) else {}
         if not isinstance(content, dict):
-            self.fault("must hold keys")
+            self.fault("must be a mapping")
 
     def fault(self, text: str, *keys: str | int) -> None:
         path = (*self._keys, *keys)
@@ -39,7 +39,7 @@ class Section:
         return key in self.content
 
     def take(self, key: str, parse: Callable[[Any], T], default: T) -> T:
-        """What `parse` makes of a key; its ValueError becomes a fault."""
+        """Return `parse` of a key's value; its ValueError becomes a fault."""
         if not self.has(key):
             return default
         try:
@@ -55,7 +55,7 @@ class Section:
         )
 
     def members(self, key: str) -> "list[Section]":
-        """The members of a list of such sections; none when the key is absent."""
+        """Return the mappings in a list; none if the key is absent."""
         self._taken[key] = None
         members = self.content.get(key, [])
         if not isinstance(members, list):
@@ -67,7 +67,7 @@ class Section:
         ]
 
     def end(self) -> None:
-        """Every key that was not taken is a fault."""
+        """Report every key that was not read."""
         for key in self.content:
             if key not in self._taken:
                 allowed = ", ".join(self._taken)
@@ -75,7 +75,7 @@ class Section:
 
 
 def read_folder(folder: Path, faults: list[str]) -> Iterator[tuple[str, Section]]:
-    """Name and content of each file; those that cannot be read join `faults`."""
+    """Yield name and content of each file; unreadable files are added to `faults`."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.suffix not in (".yml", ".yaml") or path.name.startswith("."):
             continue
@@ -94,7 +94,7 @@ def read_folder(folder: Path, faults: list[str]) -> Iterator[tuple[str, Section]
 
 
 def choice(*allowed: str) -> Callable[[Any], Any]:
-    """A parser of one of these words."""
+    """Return a parser that accepts one of these words."""
 
     def parse(value: Any) -> Any:
         if value not in allowed:

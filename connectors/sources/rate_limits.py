@@ -1,9 +1,9 @@
-"""Rate limits: token buckets that all worker processes of a machine share.
+"""Rate limits: token buckets shared by all worker processes of a machine.
 
-A bucket is kept as the instant at which it is full again (the generic cell rate
-algorithm): one number, so that a worker that dies while writing leaves the state before
-or the one after. The buckets are slots of a memory-mapped file, each under a lock of
-its own, which the kernel releases when its holder dies.
+A bucket is stored as the instant at which it is full again (the generic cell rate
+algorithm): one number, so a worker that dies while writing leaves either the old state
+or the new one. The buckets are slots of a memory-mapped file, each with its own lock,
+which the kernel releases when its holder dies.
 """
 
 import math
@@ -24,23 +24,23 @@ from connectors.locks import exclusive
 __all__ = ["Buckets", "BucketsFull"]
 
 SECOND_NS = 1_000_000_000
-LONGEST_NS = 1 << 61  # 73 years: no sum of two overflows
+LONGEST_NS = 1 << 61  # 73 years: the sum of two does not overflow
 
 # A slot is three 64-bit numbers, each written in one store.
-NAME, FULL_AT, TAKEN_AT = range(3)  # a hash of whose it is; instants in ns
+NAME, FULL_AT, TAKEN_AT = range(3)  # a hash of the bucket's name; instants in ns
 SLOT = 3
-NOBODY = 0
+UNUSED = 0
 
 
 class BucketsFull(LoomlineError):
-    """More buckets owe tokens at once than there are slots."""
+    """More buckets owe tokens at the same time than there are slots."""
 
 
 class Buckets:
     """Token buckets in a file.
 
-    A process has one object per file: the kernel's locks are the process's, so two
-    would not wait for each other. It may be forked.
+    Create one object per process and file: the kernel's locks belong to the process,
+    so two objects would not wait for each other. It may be forked.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Buckets:
         slots: int = 4096,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`clock_ns` is one for all processes; it may begin anew with the machine."""
+        """`clock_ns` is shared by all processes; it may restart with the machine."""
         size_bytes = slots * SLOT * 8
         with exclusive(path.with_name(f"{path.name}.lock")):
-            # Another number of slots is another file: workers may still have this one
-            # mapped, and would be killed if it shrank.
+            # Another number of slots needs a new file: workers may still have this one
+            # mapped and would crash if it shrank.
             if not path.exists() or path.stat().st_size != size_bytes:
                 replace_file(path, bytes(size_bytes))
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -65,29 +65,29 @@ class Buckets:
         self._known: dict[str, tuple[int, int]] = {}
 
     def take(self, bucket: str, rate: float, burst: float, n: int) -> float:
-        """Take `n` events from the bucket: 0.0, or the seconds until it holds some.
+        """Take `n` events from the bucket; return 0.0, or the seconds to wait.
 
-        A batch is taken whole while the bucket is not empty, and may leave it owing;
-        otherwise nothing is taken. So over any time t pass at most
-        burst + rate * t events and one batch. `rate` is events per second; it and
-        `burst` are more than 0.
+        A batch is taken whole if the bucket is not empty, and may leave it owing;
+        otherwise nothing is taken. So in any time t at most burst + rate * t events
+        and one batch pass. `rate` is events per second; it and `burst` are greater
+        than 0.
 
         Raises:
-            BucketsFull: more buckets owe tokens at once than there are slots.
+            BucketsFull: more buckets owe tokens at the same time than there are slots.
         """
         numbers, file = self._numbers, self._file
         with self._threads:
             while True:
                 name, slot = self._known.get(bucket) or self._place(bucket)
-                # Written out: a context manager would cost as much as all the rest.
+                # Inlined: a context manager would cost as much as everything else.
                 lockf(file, LOCK_EX, 1, slot)
                 try:
-                    if numbers[slot + NAME] != name:  # was full, and given away
+                    if numbers[slot + NAME] != name:  # was full, and reassigned
                         del self._known[bucket]
                         continue
                     now = self._clock_ns()
                     owed_ns = 0
-                    if numbers[slot + TAKEN_AT] <= now:  # else the clock began anew
+                    if numbers[slot + TAKEN_AT] <= now:  # otherwise the clock restarted
                         owed_ns = max(numbers[slot + FULL_AT] - now, 0)
                     over_ns = owed_ns - min(burst * SECOND_NS / rate, LONGEST_NS)
                     if over_ns >= 0:
@@ -105,10 +105,10 @@ class Buckets:
         os.close(self._file)
 
     def _place(self, bucket: str) -> tuple[int, int]:
-        """The bucket's name and slot, the same in all processes."""
+        """Return the bucket's name and slot, which are the same in all processes."""
         digest = blake2b(bucket.encode(), digest_size=8).digest()
         name = int.from_bytes(digest, "little", signed=True) or 1
-        lockf(self._file, LOCK_EX, 1, self._slots * SLOT)  # one places at a time
+        lockf(self._file, LOCK_EX, 1, self._slots * SLOT)  # serializes placing
         try:
             slot = self._search(name)
         finally:
@@ -117,10 +117,10 @@ class Buckets:
         return known
 
     def _search(self, name: int) -> int:
-        """Open addressing: from where the hash points to a slot that was nobody's yet.
+        """Search by open addressing: from the hash's slot to the first unused one.
 
-        Without one, a bucket that is full gives its slot away, being as good as a new
-        one. No slot becomes nobody's again, so no search ends too early.
+        If none is unused, take the slot of a full bucket, which equals a new one. A
+        slot never becomes unused again, so no search ends too early.
         """
         end = self._slots * SLOT
         first = name * SLOT % end
@@ -128,7 +128,7 @@ class Buckets:
             holder = self._numbers[slot + NAME]
             if holder == name:
                 return slot
-            if holder == NOBODY:
+            if holder == UNUSED:
                 self._numbers[slot + NAME] = name
                 return slot
         for slot in range(0, end, SLOT):
@@ -136,11 +136,11 @@ class Buckets:
                 return slot
         raise BucketsFull(
             f"{self._slots:,} rate limits are in use at once, and there is no room for "
-            "more of them."
+            "more."
         )
 
     def _give(self, slot: int, name: int) -> bool:
-        """Make the slot `name`'s, unless its bucket owes tokens."""
+        """Assign the slot to `name`, unless its bucket owes tokens."""
         lockf(self._file, LOCK_EX, 1, slot)
         try:
             taken_at = self._numbers[slot + TAKEN_AT]

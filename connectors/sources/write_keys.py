@@ -1,8 +1,8 @@
-"""Write keys: what a client presents to be let in, and what it may then send.
+"""Write keys: authenticate clients, and define what they may send.
 
-The table `write_keys` of `control.db` holds the SHA-256 of each key; the key itself is
-said once, when it is made. `KeyStore` changes the table, `KeyRing` answers a server
-from memory.
+The table `write_keys` of `control.db` stores the SHA-256 of each key; the key itself is
+shown once, on creation. `KeyStore` changes the table, `KeyRing` looks keys up in
+memory.
 """
 
 import hmac
@@ -10,13 +10,10 @@ import math
 import re
 import secrets
 import sqlite3
-import string
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -26,6 +23,15 @@ from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES
 from connectors.events.policy import Policy
 from connectors.home import Home
+from connectors.sources.key_text import (
+    LONGEST_KEY,
+    Kind,
+    is_wellformed,
+    key_digest,
+    key_hint,
+    looks_own,
+    new_text,
+)
 
 __all__ = [
     "DEFAULT_RATES",
@@ -33,21 +39,15 @@ __all__ = [
     "PATH_GROUPS",
     "KeyRing",
     "KeyStore",
-    "Kind",
     "PathGroup",
     "State",
     "WriteKey",
-    "is_wellformed",
-    "looks_own",
 ]
-
-Kind = Literal["browser", "server", "admin"]
-"""Browser keys can be read by anybody who opens the page; admin keys take no events."""
 
 PathGroup = Literal[
     "segment", "rudder", "posthog", "jitsu", "native", "webhook", "form"
 ]
-"""Requests of one family of clients."""
+"""Endpoints of one family of clients."""
 
 PATH_GROUPS: tuple[PathGroup, ...] = get_args(PathGroup)
 
@@ -58,35 +58,23 @@ DEFAULT_RATES: dict[Kind, tuple[float, int]] = {
     "server": (1000, 5000),
     "admin": (0, 0),
 }
-"""Events per second, and how many at once after a pause."""
+"""Events per second, and the burst after a pause."""
 
 SCHEMA = """
 create table if not exists write_keys (
     id text primary key,
     name text not null,
-    sha256 blob not null,  -- of the key as it is presented
+    sha256 blob not null,  -- of the key's text
     record text not null  -- the WriteKey as JSON
 )
 """
 
-PREFIXES: dict[Kind, str] = {"browser": "lwb_", "server": "lws_", "admin": "lwa_"}
-ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-# The hint shows 4 of them; 22 stay secret, which is 131 bits.
-RANDOM_CHARACTERS = 26
 MAX_BATCH_BYTES = 10 << 20
-HINT_CHARACTERS = 4
-CHECKSUM_CHARACTERS = 6  # 62^6 > 2^32
-LONGEST_KEY = 512  # longer texts are not even hashed
-
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?")
-_OWN = re.compile(
-    rf"({'|'.join(PREFIXES.values())})"
-    rf"[0-9A-Za-z]{{{RANDOM_CHARACTERS + CHECKSUM_CHARACTERS}}}"
-)
 
 
 class WriteKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one key; not the key."""
+    """The settings of one key, without the key itself."""
 
     id: str
     name: str  # the source of its events
@@ -100,7 +88,7 @@ class WriteKey(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
-    hint: str  # how the key begins
+    hint: str  # the key's first characters
 
     def state(self, at: datetime) -> State:
         if self.revoked_at is not None:
@@ -113,25 +101,8 @@ class WriteKey(msgspec.Struct, frozen=True, kw_only=True):
         return self.state(at) in ("live", "expiring")
 
 
-def looks_own(text: str) -> bool:
-    """Whether a text begins as keys made here do."""
-    return text.startswith(tuple(PREFIXES.values()))
-
-
-def is_wellformed(text: str) -> bool:
-    """Whether a text is a key as they are made here, with the checksum that fits.
-
-    One that `looks_own` and is not well-formed was mistyped or cut off; one that is
-    well-formed and not found was revoked, has expired or is another installation's.
-    Says nothing about imported keys.
-    """
-    return bool(_OWN.fullmatch(text)) and text.endswith(
-        _checksum(text[:-CHECKSUM_CHARACTERS])
-    )
-
-
 class KeyStore:
-    """The write keys of one installation; every change is on disk when it returns."""
+    """The write keys of one installation; changes are on disk when a method returns."""
 
     def __init__(
         self, home: Home, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -152,21 +123,21 @@ class KeyStore:
         max_batch_bytes: int = MAX_BATCH_BYTES,
         value: str | None = None,
     ) -> tuple[WriteKey, str]:
-        """Make a key, or take over `value`; the key's text is not kept anywhere.
+        """Create a key, or import `value`; the key's text is not stored.
 
-        `scope` is the name where none is given; `rate` and `burst` are the kind's.
+        `scope` defaults to the name, `rate` and `burst` to the kind's values.
 
         Raises:
-            ConfigError: every fault; among them that the name or the value has a live
-                key already.
+            ConfigError: lists every fault, such as a name or a value that already has
+                a live key.
         """
-        text = _new_text(kind) if value is None else value
+        text = new_text(kind) if value is None else value
         faults = []
         if kind == "admin":
             if (policy, rate, burst, paths) != (None,) * 4:
                 faults.append(
-                    "An admin key takes no events: leave out rate, burst and what is "
-                    "allowed, or choose another kind."
+                    "An admin key accepts no events: omit the rate, the burst and what "
+                    "is allowed, or choose another kind."
                 )
             paths = ()
         key = WriteKey(
@@ -180,36 +151,34 @@ class KeyStore:
             paths=None if paths is None else frozenset(paths),
             max_batch_bytes=max_batch_bytes,
             created_at=self._clock(),
-            hint=_hint(text),
+            hint=key_hint(text),
         )
         faults += _faults(key, text)
-        digest = _digest(text)
+        digest = key_digest(text)
         with self._changing():
             live = [k for k in self.list() if k.is_live(key.created_at)]
             if any(k.name == name for k in live):
                 faults.append(
-                    f"{name} has a key already: `loomline keys rotate {name}` replaces "
-                    "it, or choose another name."
+                    f"{name} already has a key. Replace it with `loomline keys rotate "
+                    f"{name}`, or choose another name."
                 )
             if any(k.id in self._ids_of(digest) for k in live):
-                faults.append(
-                    "The given value is in use already; revoke its key before."
-                )
+                faults.append("This value is already in use; revoke its key first.")
             if faults:
                 raise ConfigError("\n".join(faults))
             self._insert(key, digest)
         return key, text
 
     def list(self) -> tuple[WriteKey, ...]:
-        """All keys there ever were, by name, the oldest first."""
+        """Return all keys, including ended ones, by name, oldest first."""
         rows = self._db.execute("select record from write_keys order by name, rowid")
         return tuple(_read(record) for (record,) in rows.fetchall())
 
     def rotate(self, name: str, keep_s: float = 86_400) -> tuple[WriteKey, str]:
-        """A new key like the one `name` has; that one works for `keep_s` more seconds.
+        """Create a key like the current one, which stays valid for `keep_s` seconds.
 
-        A key on its way out from an earlier rotation keeps its end, unless the new
-        one is earlier. With `keep_s` 0 none but the new key is live.
+        A key that is already expiring keeps its end unless the new one is earlier.
+        With `keep_s` 0 only the new key is live.
 
         Raises:
             ConfigError: the name has no live key.
@@ -224,41 +193,41 @@ class KeyStore:
                 raise ConfigError(
                     "No live key has this name; `loomline keys list` shows all."
                 )
-            text = _new_text(live[-1].kind)
+            text = new_text(live[-1].kind)
             key = replace(
                 live[-1],
                 id=secrets.token_hex(6),
                 created_at=at,
                 expires_at=None,
-                hint=_hint(text),
+                hint=key_hint(text),
             )
-            for former in live:
+            for previous in live:
                 self._update(
-                    replace(former, expires_at=min(former.expires_at or end, end))
+                    replace(previous, expires_at=min(previous.expires_at or end, end))
                 )
-            self._insert(key, _digest(text))
+            self._insert(key, key_digest(text))
         return key, text
 
     def revoke(self, which: str) -> tuple[WriteKey, ...]:
-        """End the live keys of this name, or the one with this id or this very text.
+        """End the live keys with this name, or the one with this id or text.
 
         Raises:
             ConfigError: there is no such live key.
         """
         at = self._clock()
         with self._changing():
-            ids = self._ids_of(_digest(which))
+            ids = self._ids_of(key_digest(which))
             live = [k for k in self.list() if k.is_live(at)]
-            found = [k for k in live if k.id == which or k.id in ids]
-            found = found or [k for k in live if k.name == which]
-            if not found:
+            keys = [k for k in live if k.id == which or k.id in ids]
+            keys = keys or [k for k in live if k.name == which]
+            if not keys:
                 raise ConfigError(
-                    "This key is mistyped or cut off: its checksum does not fit."
+                    "This key is mistyped or truncated: its checksum does not match."
                     if looks_own(which) and not is_wellformed(which)
                     else "No live key has this name or id; "
                     "`loomline keys list` shows all."
                 )
-            ended = tuple(replace(k, revoked_at=at) for k in found)
+            ended = tuple(replace(k, revoked_at=at) for k in keys)
             for key in ended:
                 self._update(key)
         return ended
@@ -285,7 +254,7 @@ class KeyStore:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """What is read inside is still so when it is written."""
+        """Serialize changes, so that what was read is still true when writing."""
         with self._db:
             self._db.execute("begin immediate")
             yield
@@ -300,7 +269,7 @@ class _Held(NamedTuple):
 class KeyRing:
     """The live keys in memory, for one process of a server.
 
-    Make it in the process that uses it: a SQLite connection does not survive a fork.
+    Create it in the process that uses it: SQLite connections do not survive a fork.
     """
 
     def __init__(self, home: Home, clock: Callable[[], float] = time.time) -> None:
@@ -308,33 +277,33 @@ class KeyRing:
         self._clock = clock
         self._version = -1
         self._held: dict[bytes, _Held] = {}
-        # By the text as presented, and only of keys that exist: strangers cannot make
-        # it grow, it has at most one entry per key and is emptied with every change.
-        self._found: dict[str, _Held] = {}
+        # By the key's text, and only for existing keys: requests with unknown keys
+        # cannot make it grow, and every change empties it.
+        self._by_text: dict[str, _Held] = {}
         self.refresh()
 
     def find(self, text: str) -> WriteKey | None:
-        """The live key with this text; None when there is none.
+        """Return the live key with this text, or None.
 
-        `id:secret`, as Jitsu's clients send it, is one text. Of HTTP's Basic, pass the
-        user when the password is empty (Segment, RudderStack), else `user:password`.
+        `id:secret`, as Jitsu's clients send it, is one text. With HTTP Basic, pass the
+        user if the password is empty (Segment, RudderStack), else `user:password`.
         """
-        # Before `_held` is read: a text found while another thread refreshes ends up
-        # in the dictionary that is thrown away.
-        found = self._found
-        held = found.get(text)
+        # Before `_held` is read: a key found while another thread refreshes then goes
+        # into the dictionary that is discarded.
+        by_text = self._by_text
+        held = by_text.get(text)
         if held is None:
             held = self._look_up(text)
             if held is None:
                 return None
-            found[text] = held
+            by_text[text] = held
         if self._clock() >= held.until_s:
-            found.pop(text, None)
+            by_text.pop(text, None)
             return None
         return held.key
 
     def of_source(self, name: str) -> WriteKey | None:
-        """A live key of this name; None when there is none."""
+        """Return a live key with this name, or None."""
         now_s = self._clock()
         return next(
             (
@@ -346,15 +315,15 @@ class KeyRing:
         )
 
     def refresh(self) -> bool:
-        """Read the keys again if anybody has changed the database since, and say so.
+        """Reload the keys if the database has changed; return whether it had.
 
         Cheap enough for every second: an unchanged database costs microseconds.
         """
-        # First, so that a change made in between is seen the next time.
+        # First, so that a concurrent change is seen the next time.
         (version,) = self._db.execute("pragma data_version").fetchone()
         if version == self._version:
             return False
-        # In order: a value whose key has ended may have been made a key again.
+        # In order: the value of an ended key may belong to a newer key.
         rows = self._db.execute("select sha256, record from write_keys order by rowid")
         held = {}
         for digest, record in rows.fetchall():
@@ -362,17 +331,17 @@ class KeyRing:
             if key.revoked_at is None:
                 until_s = key.expires_at.timestamp() if key.expires_at else math.inf
                 held[digest[:16]] = _Held(digest, key, until_s)
-        self._held, self._found, self._version = held, {}, version
+        self._held, self._by_text, self._version = held, {}, version
         return True
 
     def close(self) -> None:
         self._db.close()
 
     def _look_up(self, text: str) -> _Held | None:
-        """By one half of the hash, then compared as a whole in constant time."""
+        """Look up half the hash, then compare all of it in constant time."""
         if len(text) > LONGEST_KEY:
             return None
-        digest = _digest(text)
+        digest = key_digest(text)
         held = self._held.get(digest[:16])
         if held is None or not hmac.compare_digest(held.digest, digest):
             return None
@@ -395,7 +364,7 @@ def _faults(key: WriteKey, text: str) -> list[str]:
         if not _NAME.fullmatch(name):
             faults.append(
                 f"{name!r} cannot be a {what}: use up to 64 lower-case letters, "
-                "digits, _ and -, the first and the last a letter or digit."
+                "digits, _ and -, beginning and ending with a letter or digit."
             )
     if key.kind != "admin":
         if not 0 < key.rate < math.inf:
@@ -407,54 +376,28 @@ def _faults(key: WriteKey, text: str) -> list[str]:
         ("group of paths", key.paths, PATH_GROUPS),
     ):
         for name in sorted((given or frozenset()) - {*known}):
-            faults.append(f"{name!r} is no {what}; there are {', '.join(known)}.")
+            faults.append(f"{name!r} is not a {what}; choose from {', '.join(known)}.")
     if key.max_batch_bytes > MAX_BATCH_BYTES:
         faults.append(
-            f"A batch's largest size must be {MAX_BATCH_BYTES:,} bytes or less: more "
-            "is not taken of one request."
+            f"A batch's maximum size must be {MAX_BATCH_BYTES:,} bytes or less, the "
+            "limit of one request."
         )
     if not 1 <= key.policy.max_event_bytes <= key.max_batch_bytes:
         faults.append(
-            f"An event's largest size must be 1 to {key.max_batch_bytes:,} bytes, the "
-            "largest size of a batch."
+            f"An event's maximum size must be 1 to {key.max_batch_bytes:,} bytes, the "
+            "maximum size of a batch."
         )
     if not re.fullmatch(rf"[!-~]{{1,{LONGEST_KEY}}}", text):
         faults.append(
             f"A value must be 1 to {LONGEST_KEY} printable ASCII characters without "
-            "spaces: nothing else arrives unaltered in HTTP headers."
+            "spaces: other characters do not survive HTTP headers."
         )
     elif looks_own(text) and not is_wellformed(text):
         faults.append(
             "The value looks like a key made by Loomline, but its checksum does not "
-            "fit: it is mistyped or cut off."
+            "match: it is mistyped or truncated."
         )
     return faults
-
-
-def _new_text(kind: Kind) -> str:
-    body = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARACTERS))
-    return PREFIXES[kind] + body + _checksum(PREFIXES[kind] + body)
-
-
-def _checksum(text: str) -> str:
-    rest, digits = zlib.crc32(text.encode()), ""
-    for _ in range(CHECKSUM_CHARACTERS):
-        rest, digit = divmod(rest, 62)
-        digits += ALPHABET[digit]
-    return digits
-
-
-def _hint(text: str) -> str:
-    """Enough to tell keys apart, never more than a quarter of what is secret."""
-    if looks_own(text):
-        return text[: len(PREFIXES["server"]) + HINT_CHARACTERS]
-    return text[: min(HINT_CHARACTERS, len(text) // 4)]
-
-
-def _digest(text: str) -> bytes:
-    # Of 128 random bits nobody finds the text again, so no slow hash is needed. JSON
-    # can hold lone surrogates, which have no UTF-8.
-    return sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _write(key: WriteKey) -> str:

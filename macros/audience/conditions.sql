@@ -1,37 +1,37 @@
 {#-
-    The conditions of audiences. A condition is a dictionary: `sql`, a query of
-    profile ids, and `is_not`, whether the people found are the ones left out.
+    The conditions of audiences. A condition is a dictionary, either `sql`, a query of
+    profile ids, or `conditions` joined as `kind` says.
 
-    Windows are half-open and end at the run's instant: [now - n days, now), UTC.
+    Windows are half-open and end at the as-of instant: [as_of - n days, as_of), UTC.
 -#}
 
-{#- Everybody who meets the conditions; the audience's whole model. -#}
+{#- The whole model of an audience: every profile that meets the conditions. -#}
 {% macro audience(all_of=none, any_of=none, none_of=none) -%}
     select profiles.profile_id
     from {{ ref('profiles') }} as profiles
     where {{ meets(grouped(all_of, any_of, none_of)) }}
 {%- endmacro %}
 
-{#- All conditions hold. May be nested in `audience` and in the two below. -#}
+{#- Requires all conditions. Can be nested in `audience` and in the two below. -#}
 {% macro all_of(conditions) -%}
     {{ return({'kind': 'and', 'conditions': conditions}) }}
 {%- endmacro %}
 
-{#- At least one condition holds. -#}
+{#- Requires at least one condition. -#}
 {% macro any_of(conditions) -%}
     {{ return({'kind': 'or', 'conditions': conditions}) }}
 {%- endmacro %}
 
-{#- No condition holds. -#}
+{#- Requires that no condition holds. -#}
 {% macro none_of(conditions) -%}
     {{ return({'kind': 'nor', 'conditions': conditions}) }}
 {%- endmacro %}
 
 {#-
-    People who did something often enough.
+    Profiles with a number of events.
 
     event: snake_case name; page and screen calls are named `page` and `screen`.
-    at_least, at_most: counts, both inclusive. within_days: the window; none is ever.
+    at_least, at_most: counts, both inclusive. within_days: the window; none: all time.
     where: {property: value} or {property: {op: value}} with op one of equals,
     not_equals, one_of, at_least, at_most, more_than, less_than, contains, exists.
 -#}
@@ -62,15 +62,15 @@
     {{ return({'kind': 'in', 'sql': sql}) }}
 {%- endmacro %}
 
-{#- People who never did something, or not in the window. -#}
+{#- Profiles without an event, ever or in the window. -#}
 {% macro did_not(event, within_days=none, where=none) -%}
     {{ return(none_of([event_count(event, within_days=within_days, where=where)])) }}
 {%- endmacro %}
 
 {#-
-    People with a trait. Exactly one of the comparisons; texts are compared exactly, and
-    somebody without the trait matches none but exists=false. A name without `$` also
-    finds the system field of that name where people have no trait of their own.
+    Profiles with a trait. Takes exactly one comparison. Texts are compared exactly; a
+    profile without the trait matches only exists=false. A name without `$` falls back
+    to the system field of that name.
 -#}
 {% macro trait(
     name, equals=none, not_equals=none, one_of=none, at_least=none, at_most=none,
@@ -106,7 +106,7 @@
 {%- endmacro %}
 
 {#-
-    People who are in a group now, by its type, its id and its traits
+    Current members of a group, by the group's type, id and traits
     ({trait: value} or {trait: {op: value}}, as in event_count).
 -#}
 {% macro in_group(group_type=none, group_id=none, traits=none) -%}
@@ -130,7 +130,7 @@
     {{ return({'kind': 'in', 'sql': sql}) }}
 {%- endmacro %}
 
-{#- People who did anything in the window. -#}
+{#- Profiles with any event in the window. -#}
 {% macro active(within_days) -%}
     {%- set sql -%}
         select events.profile_id
@@ -142,7 +142,7 @@
     {{ return({'kind': 'in', 'sql': sql}) }}
 {%- endmacro %}
 
-{#- People who did not say no to a consent category. -#}
+{#- Profiles that have not denied a consent category. -#}
 {% macro consented(category) -%}
     {%- set sql -%}
         select statements.profile_id
@@ -162,7 +162,7 @@
     {%- endfor -%}
     {%- if not parts -%}
         {{ exceptions.raise_compiler_error(
-            "audience(): give all_of, any_of or none_of with at least one condition."
+            "audience(): pass all_of, any_of or none_of with at least one condition."
         ) }}
     {%- endif -%}
     {{ return({'kind': 'and', 'conditions': parts}) }}
@@ -183,7 +183,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- Text against a wanted value: exactly for texts, as numbers for numbers. -#}
+{#- Compares text with a value: as text for texts, as a number for numbers. -#}
 {% macro compared(text, wanted) -%}
     {%- set tests = wanted if wanted is mapping else {'equals': wanted} -%}
     {%- for op, value in tests.items() -%}
@@ -214,7 +214,7 @@
                 {{ text }} {{ sign }} {{ literal(value) }}
             {%- endif -%}
         {%- else -%}
-            {{ exceptions.raise_compiler_error("'" ~ op ~ "' is no comparison.") }}
+            {{ exceptions.raise_compiler_error("'" ~ op ~ "' is not a comparison.") }}
         {%- endif -%}
     {%- endfor -%}
 {%- endmacro %}

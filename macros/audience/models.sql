@@ -1,9 +1,8 @@
 {#-
-    Names of the audience models, as whoever runs dbt found them in models/audiences.
+    Names of the audience models in models/audiences, passed in with `--vars`.
 
-    dbt wants a model's inputs known before it has read the other files, so the names
-    come in by `--vars`; `loomline`, Dagster, SQLMesh and the project's `dbt` hand them
-    over.
+    dbt resolves a model's inputs before it has read the other files, so it cannot list
+    them itself; `loomline`, Dagster, SQLMesh and the project's `dbt` command pass them.
 -#}
 {% macro audience_models() -%}
     {%- set given = var('audiences', []) -%}
@@ -12,8 +11,8 @@
             if node.resource_type == 'model' and node.name.startswith('aud_') -%}
             {%- if node.name not in given -%}
                 {{ exceptions.raise_compiler_error(
-                    "The audience " ~ node.name ~ " was not handed over. Run dbt by "
-                    ~ "the command in the project's .venv/bin."
+                    "The audience " ~ node.name ~ " was not passed to dbt. Run dbt "
+                    ~ "with the command in the project's .venv/bin."
                 ) }}
             {%- endif -%}
         {%- endfor -%}
@@ -22,11 +21,11 @@
 {%- endmacro %}
 
 {#-
-    The audiences that this command evaluates: all, or those in LOOMLINE_ONLY, and only
-    those that it builds. The table of another one may hold ids from before a merge: its
-    members would seem to leave, and to enter under their new ids.
+    The audiences this command evaluates: all, or those in LOOMLINE_ONLY, and only those
+    it builds. Another audience's table may have ids from before a merge: its members
+    would seem to leave, and to enter under their new ids.
 
-    A test that is run without any audience is about all of them.
+    A test that is run without any audience covers all of them.
 -#}
 {% macro due_audiences(audiences) -%}
     {%- set only = env_var('LOOMLINE_ONLY', '') -%}
@@ -34,7 +33,7 @@
     {%- set built = [] -%}
     {%- for audience in audiences if not only or audience in only.split(',') -%}
         {%- do due.append(audience) -%}
-        {#- SQLMesh's loader runs this too, and selects nothing. -#}
+        {#- SQLMesh's loader also runs this, without a selection. -#}
         {%- if 'model.loomline.' ~ audience in (selected_resources | default([])) -%}
             {%- do built.append(audience) -%}
         {%- endif -%}
@@ -45,8 +44,8 @@
 {%- endmacro %}
 
 {#-
-    Who is sent where: [{audience, destination, identifiers, consent,
-    resend_after_days}], from each audience's `sync_to` and the destinations' files.
+    The syncs: [{audience, destination, identifiers, consent, resend_after_days}], from
+    each audience's `sync_to` and the destinations' files.
 -#}
 {% macro syncs() -%}
     {%- set found = [] -%}

@@ -1,6 +1,6 @@
 {#-
-    Columns every event table has, in their order, with their types. No property takes
-    the place of one. What else came with an event is in staging.events.
+    The standard columns of every event table, in order, with their types. A property
+    never takes the name of one. An event's other fields are in staging.events.
 -#}
 {% macro standard_columns() -%}
     {{ return({
@@ -20,9 +20,9 @@
 {%- endmacro %}
 
 {#-
-    Words that DuckDB, Snowflake, BigQuery or PostgreSQL do not take as the name of
-    a column without quotes. One list for all engines: a name stays when the engine
-    changes.
+    Words that DuckDB, Snowflake, BigQuery or PostgreSQL do not accept as a column name
+    without quotes. One list for all engines, so that names stay the same on another
+    engine.
 -#}
 {% macro reserved_words() -%}
     {{ return((
@@ -50,15 +50,15 @@
 {%- endmacro %}
 
 {#-
-    A query of `relation` with a column `named` beside its own: a name made from
-    `text`, that no other row of the same `within` has.
+    A query of `relation` with an extra column `named`: a name made from `text`, unique
+    among rows with the same `within`.
 
-    Of several with one base the first received (`since`, then `key`) has it plain. The
-    others, and what is cut or has no letter, end in a hash of `key` and an underscore,
-    as no base does. What is `taken`, a condition on base, or begins with no letter,
-    begins with an underscore, as no base does either. So a name depends only on what
-    was received, not on when it was read, and nobody can choose one that somebody else
-    has.
+    Of several rows with one base, the first received (`since`, then `key`) gets the
+    plain name. The others, and names that are cut or have no letter, end in a hash of
+    `key` and an underscore, which no base does. A base that is `taken` (a condition on
+    base) or does not begin with a letter gets a leading underscore, which no base has
+    either. So a name depends only on the rows received, not on when they were read, and
+    a sender cannot choose a name that another property already has.
 -#}
 {% macro with_names(relation, within, text, key, since, taken, otherwise) -%}
     {%- set longest = 50 -%}

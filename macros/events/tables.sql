@@ -1,16 +1,16 @@
 {#-
     The event tables: one per event name, one typed column per property.
 
-    The model is a query of the columns they should have. Compared with those they have,
-    a table is built anew from the events' JSON where a column changed its type, its
-    name or its place, and grows columns and rows where nothing else happened, in a copy
-    while it is small. Only the rows of new loads are read otherwise. A value is always cast from what was sent,
-    never from a narrower column.
+    The model is a query of the columns the tables should have. They are compared with
+    the existing ones: a table is rebuilt from the events' JSON if a column changed its
+    type, name or position; otherwise it only gains columns and rows, in a copy if it is
+    small, and only new loads are read. A value is always cast from the JSON that was
+    sent, never from a narrower column.
 
-    All of it is one transaction, and ends by writing down what was made.
+    Everything is one transaction, which ends by updating the registry.
 -#}
 {% materialization event_tables, default %}
-    {#- As in resolved_identity: SQLMesh's loader runs this too. -#}
+    {#- As in resolved_identity, SQLMesh's loader also runs this. -#}
     {%- set registry = api.Relation.create(
         database=database,
         schema=schema,
@@ -31,7 +31,7 @@
 
     {% call temp_table('wanted_columns') %}{{ sql }}{% endcall %}
     {% if existing is none %}
-        {#- SQLMesh keeps the registry in another schema; the tables are in one alone. -#}
+        {#- SQLMesh puts the registry into another schema; all tables share one. -#}
         {% do adapter.create_schema(event_table(events_schema, 'any')) %}
         {% do create_event_registry(registry) %}
     {% endif %}
@@ -72,7 +72,7 @@
         {% do replace_registry(registry) %}
     {% endif %}
     {% if work %}
-        {#- It may hold much, and the connection is kept. -#}
+        {#- It may be large, and the connection stays open. -#}
         {% call temp_table('changed_events') %}select null as event limit 0{% endcall %}
     {% endif %}
     {% do remember_load(registry) %}
@@ -114,8 +114,8 @@
 
 
 {#-
-    Rows of messages of which an earlier arrival has come since: it may have another
-    name, so the row is in the table of the name it was received with. Leaves:
+    Rows of messages of which an earlier arrival has landed since. It may have another
+    event name, so the row is in the table of its previous name. Leaves:
     replaced_rows (table_name, scope, message_id).
 -#}
 {% macro find_replaced_rows(registry, since) %}
@@ -136,17 +136,17 @@
 
 
 {#-
-    What is to be done to which table. Leaves: table_work (event, table_name, columns,
-    count_had, has_replaced, action), action `build` (anew, from all rows), or `extend`
-    or `copy` (by the columns after the first count_had, and by the rows of new loads).
+    The work per table. Leaves: table_work (event, table_name, columns, count_had,
+    has_replaced, action), where action is `build` (from all rows), or `extend` or
+    `copy` (add the columns after the first count_had, and the rows of new loads).
 
-    A small table is copied, because DuckDB keeps 256 KiB for each column that a
-    transaction adds a row to: one row in each of 500 tables of 20 columns takes 2.8 GB,
-    and 0.4 GB when they are copied. From 2,000 rows on copying takes longer.
+    A small table is copied, because DuckDB keeps 256 KiB for each column to which a
+    transaction adds a row: one row in each of 500 tables of 20 columns takes 2.8 GB,
+    and 0.4 GB with copying. From 2,000 rows on copying takes longer.
 
-    The registry tells what is in a column, the catalog that the table is there: one
-    that somebody dropped is built again. So is one that gets more than 200 columns at
-    once: adding 2,000 one by one takes DuckDB 6 s, and as long again to be told so.
+    The registry knows a table's columns, the catalog whether the table exists: one that
+    was dropped manually is rebuilt. So is one that gains more than 200 columns at once:
+    adding 2,000 one by one takes DuckDB 6 s, and reading the statements as long again.
 -#}
 {% macro find_table_work(registry, schema, since, is_full) %}
     {% call temp_table('table_work') %}
@@ -219,7 +219,7 @@
 {% endmacro %}
 
 
-{#- Tables of names that no event has any longer: another came first, or all is gone. -#}
+{#- Drops the tables of event names that no longer exist. -#}
 {% macro drop_former_tables(registry, schema) %}
     {%- set names = fromjson(query_value(
         "select coalesce(cast(to_json(list(distinct table_name)) as varchar), '[]') from "
@@ -235,7 +235,7 @@
 {% endmacro %}
 
 
-{#- Ordered, so that one thread writes: several take twice the memory for each column. -#}
+{#- Ordered, so that one thread writes: several need twice the memory per column. -#}
 {% macro build_event_table(relation, table) %}
     {% call statement() %}
         create or replace table {{ relation }} as
@@ -265,7 +265,7 @@
 
 
 {% macro extend_event_table(relation, table, since) %}
-    {#- DuckDB refuses to change a table in a transaction that took rows out of it. -#}
+    {#- DuckDB cannot alter a table in a transaction that deleted rows from it. -#}
     {% for column in table.columns[table.count_had:] %}
         {% call statement() %}
             alter table {{ relation }} add column "{{ column.name }}" {{ column.type }}
@@ -290,7 +290,7 @@
 {%- endmacro %}
 
 
-{#- The rows of an event, of loads after `since`, with the columns of its table. -#}
+{#- The rows of an event in loads after `since`, with its table's columns. -#}
 {% macro event_rows(table, since=-1) -%}
     {%- set properties = table.columns | selectattr('path') | list -%}
     select
@@ -326,7 +326,7 @@
 {%- endmacro %}
 
 
-{#- One row for each table and column that came, went, or has another type or name. -#}
+{#- One row per table and column that was added, removed, retyped or renamed. -#}
 {% macro record_schema_changes(registry) %}
     {% call statement() %}
         insert into {{ side_table(registry, 'changes') }}

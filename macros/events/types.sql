@@ -1,9 +1,9 @@
 {#-
-    What kind of value a JSON value is, by what can hold it exactly.
+    The kind of a JSON value, by the types that can hold it exactly.
 
-    boolean; integer, and long beyond what a double counts; double, and fine where it is
-    too small or too large for decimal(38, 9); date; timestamp, an instant with its
-    offset; text, for all else; `objects`, for an object.
+    boolean; integer, and long if a double cannot count that far; double, and fine if it
+    is too small or too large for decimal(38, 9); date; timestamp, an instant with its
+    offset; text, for everything else; `objects`, for an object.
 -#}
 {% macro json_kind(type, value, objects) -%}
     {%- set text = "substr(" ~ value ~ ", 2, length(" ~ value ~ ") - 2)" -%}
@@ -36,7 +36,7 @@
     end
 {%- endmacro %}
 
-{#- The narrowest column that holds values of these kinds: the ladder. -#}
+{#- The narrowest column type that holds values of these kinds. -#}
 {% macro column_type(kinds) -%}
     {%- set ladder = [
         ('BOOLEAN', ['boolean']),
@@ -54,12 +54,12 @@
     end
 {%- endmacro %}
 
-{#- A property's value, as text, as a value of its column. -#}
+{#- A property's text, cast to its column's type. -#}
 {% macro as_column(value, type) -%}
     {%- if type == 'VARCHAR' -%}
         {{ return(value) }}
     {%- elif type == 'TIMESTAMP' -%}
-        {#- A day among instants is its midnight in UTC, whatever the session's zone. -#}
+        {#- A date in a timestamp column is midnight UTC in any session's zone. -#}
         {{ return(instant(
             'cast',
             "case length(" ~ value ~ ") when 10 then " ~ value ~ " || 'T00:00:00Z' else "
@@ -74,7 +74,7 @@
     {{ return("cast(" ~ value ~ " as " ~ type ~ ")") }}
 {%- endmacro %}
 
-{#- Whether text is a day of the calendar, and nothing more. -#}
+{#- Whether text is exactly a calendar date. -#}
 {% macro is_date(text) -%}
     {{ return(adapter.dispatch('is_date', 'loomline')(text)) }}
 {%- endmacro %}
@@ -86,7 +86,7 @@
     )
 {%- endmacro %}
 
-{#- Whether text is an instant: with an offset, to the microsecond at most. -#}
+{#- Whether text is an instant with an offset, at most to the microsecond. -#}
 {% macro is_instant(text) -%}
     {{ return(adapter.dispatch('is_instant', 'loomline')(text)) }}
 {%- endmacro %}
@@ -104,12 +104,12 @@
     )
 {%- endmacro %}
 
-{#- The instant that text with an offset names, in UTC; `cast` says which of the two. -#}
+{#- Text with an offset as an instant in UTC; `cast` is cast or try_cast. -#}
 {% macro instant(cast, text) -%}
     {{ return(adapter.dispatch('instant', 'loomline')(cast, text)) }}
 {%- endmacro %}
 
 {% macro default__instant(cast, text) -%}
-    {#- A cast to timestamp drops the offset, `at time zone` wants an extension. -#}
+    {#- A cast to timestamp drops the offset; `at time zone` needs an extension. -#}
     make_timestamp(epoch_us({{ cast }}({{ text }} as timestamptz)))
 {%- endmacro %}

@@ -1,10 +1,10 @@
 {#-
-    Step: the identifiers whose links changed since the last run; in full, all.
+    Step: find the identifiers whose links changed since the last run; in full, all.
 
     Reads      links, nodes (load_seq)
     Leaves     changed_nodes (identifier_type, identifier_value)
     Invariant  Holds both ends of every link whose load_seq is later than that of all
-               nodes. An identifier that is not in it has the links it had.
+               nodes. The links of any other identifier are unchanged.
 -#}
 {% macro find_changed_nodes(links, nodes, is_full) %}
     {% call temp_table('changed_nodes') %}

@@ -1,5 +1,5 @@
 {#-
-    Step: the conflicts, which are links that a rule refused.
+    Step: find the conflicts, which are the links a rule refused.
 
     Reads      reached_links (all columns), refused (left_n, right_n),
                named_nodes (n, profile_id)

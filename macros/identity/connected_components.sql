@@ -2,10 +2,10 @@
     Connected components by contraction.
 
     Every vertex points at its smallest neighbor, smaller than itself or not; the only
-    cycles are pairs, whose smaller end becomes the root. Each root takes in all that
-    point to it, and the vertex count at least halves a round, whatever the graph's
-    diameter. No randomness: the same answer each time. (The form of Borůvka's algorithm;
-    randomized relatives are analyzed in arXiv 1802.09478.)
+    cycles are pairs, whose smaller end becomes the root. Each root absorbs all vertices
+    pointing to it, and each round at least halves the vertex count, whatever the
+    graph's diameter. Deterministic. (A form of Borůvka's algorithm; randomized
+    relatives are analyzed in arXiv 1802.09478.)
 
     Reads      vertices: a query giving n; edges: a query giving a, b, in either
                direction, repeats allowed

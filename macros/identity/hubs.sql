@@ -1,5 +1,5 @@
 {#-
-    Step: hubs, the values with more links than one person has.
+    Step: find hubs, values with more links than one person has.
 
     Reads      links, types, changed_nodes (identifier_type, identifier_value)
     Leaves     hubs (identifier_type, identifier_value)

@@ -1,4 +1,4 @@
-{#- Create the table of identifiers and its side tables, empty. -#}
+{#- Creates the table of identifiers and its side tables, empty. -#}
 {% macro create_identity_tables(nodes) %}
     {% call statement() %}
         create table {{ nodes }} (
@@ -37,8 +37,8 @@
 
 
 {#-
-    Step: put the reached part in place of what it was. In full nothing old is kept: the
-    links of an identifier that no event carries any longer are gone without a trace.
+    Step: replace the reached rows. A full run keeps no old rows: the links of an
+    identifier that no event carries any longer leave no trace.
 
     Reads      reached_nodes (n, identifier_type, identifier_value, first_received_at,
                    first_message_id, is_hub, load_seq),
@@ -48,11 +48,11 @@
                the side table conflicts (rule, left_type, left_value, right_type,
                    right_value, message_id, received_at)
     Invariant  nodes has one row per identifier that an event still shows, conflicts one
-               per refused link. Rows without a reached identifier are as they were.
+               per refused link. Rows without a reached identifier are unchanged.
 -#}
 {% macro replace_reached(nodes, is_full) %}
     {%- set conflicts = side_table(nodes, 'conflicts') -%}
-    {#- One statement a call: SQLMesh would run the first of several and drop the rest. -#}
+    {#- One statement per call: SQLMesh would run only the first of several. -#}
     {% call statement() %}
         delete from {{ conflicts }}
         {%- if not is_full %}

@@ -1,14 +1,14 @@
 {#-
-    Step: a profile holds at most max_per_profile values of a type. Only components over
-    a limit are taken apart and joined again, link by link.
+    Step: limit a profile to max_per_profile values of a type. Only components over a
+    limit are split and joined again, link by link.
 
     Reads      types, reached_nodes (n, identifier_type),
                strong_links (left_n, right_n, place), strong (n, component)
     Leaves     refused (left_n, right_n),
                strong (n, component), replaced where a component was over a limit
     Invariant  No component of strong is over a limit. A link is in refused if and only
-               if the components of its ends, as the links before it in place left them,
-               were apart and together over a limit.
+               if, after the links before it in place, the components of its ends were
+               separate and together over a limit.
 -#}
 {% macro keep_limits(types) %}
     {% call temp_table('over_limit') %}
@@ -32,10 +32,9 @@
 
 
 {#-
-    Joins the links of components over a limit one by one, in their order. These
-    components are few and small once cut, so this is a loop here: as rounds of SQL a
-    chain of n links took n rounds (this model on 1,600 links: 206 s, now 0.6 s; 2 cores,
-    2026-11-21).
+    Joins the links of components over a limit one by one, in order. These components
+    are few and small once split, so this is a loop: as rounds of SQL a chain of n links
+    took n rounds (this model on 1,600 links: 206 s, now 0.6 s; 2 cores, 2026-11-21).
 -#}
 {% macro join_within_limits(types) %}
     {%- set limits_query -%}
@@ -55,7 +54,7 @@
     {%- for row in run_query(limits_query).rows -%}
         {%- do limits.update({row[0]: row[1] | int}) -%}
     {%- endfor -%}
-    {#- n → its group; of each group its members, and how many values of each type. -#}
+    {#- n → its group; per group its members, and the number of values of each type. -#}
     {%- set group_of, members, counts, refused = {}, {}, {}, [] -%}
     {%- for row in run_query(links_query).rows -%}
         {%- for n, type in [(row[0] | int, row[1]), (row[2] | int, row[3])]

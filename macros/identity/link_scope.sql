@@ -1,20 +1,20 @@
 {#-
-    The scope of an incremental run: the links that events after `since` may have
-    added, changed or taken back. A query.
+    The scope of an incremental run: a query of the links that events after `since` may
+    have added, changed or withdrawn.
 
     Reads      events (message_key, load_seq), the current arrival of each message;
                identifiers (message_key, load_seq, identifier_type, value), of all arrivals;
                types (identifier_type, priority)
     Returns    left_type, left_value, right_type, right_value
-    Invariant  A link that is not in it has the same evidence as in the last run. One
-               that is in it need not exist.
+    Invariant  A link outside it has the same evidence as in the last run. A link in it
+               need not exist.
 -#}
 {% macro link_scope(events, identifiers, types, since) -%}
     with changed_messages as (
         select message_key from {{ events }} where load_seq > {{ since }}
     ),
     newly_known as (
-        -- what may have turned from a cookie into a user, or back
+        -- values that may have turned from a cookie into a user id, or back
         select distinct value
         from {{ identifiers }}
         where identifier_type = 'user_id'
@@ -30,7 +30,7 @@
             and value in (select value from newly_known)
     ),
     touched_identifiers as (
-        -- of every arrival the messages ever had, in every reading
+        -- in every arrival the messages ever had, in every reading
         select message_key, load_seq, identifier_type, value, true as is_certain
         from {{ identifiers }}
         where

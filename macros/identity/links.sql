@@ -1,5 +1,5 @@
 {#-
-    The links that some events show. A query.
+    A query of the links that some events show.
 
     Reads      shown_by (message_key, load_seq), the events whose links are wanted;
                events (message_key, load_seq), all of them; identifiers (message_key,
@@ -8,7 +8,7 @@
     Returns    left_type, left_value, right_type, right_value, first_received_at,
                first_message_id, last_received_at, count_events
     Invariant  One row per link; a row whose two ends are equal is the identifier's own
-               evidence. distinct_id and previous_id count as user_id where any event
+               evidence. distinct_id and previous_id count as user_id if any event
                carries the value as one, whether it is in shown_by or not.
 -#}
 {% macro links_of(shown_by, events, identifiers, types) -%}
@@ -43,7 +43,7 @@
         left join known_users using (value)
     ),
     linked as (
-        -- the identifier of the highest priority is linked to each of the others
+        -- link the identifier of the highest priority to each of the others
         select
             first_value(identifier_type) over message as left_type,
             first_value(value) over message as left_value,

@@ -1,8 +1,7 @@
 {#-
-    Step: log what becomes of the profiles that were there before. A profile goes where
-    the identifier it is named after goes: `merge` into a person that was there before
-    or comes together now, `rename` when only the id changed. Identifiers that go
-    elsewhere are a `split`.
+    Step: log the changes of existing profiles. A profile goes where the identifier it
+    is named after goes: a `merge` joins it with another existing profile, a `rename`
+    only changes its id. Identifiers that go elsewhere are a `split`.
 
     Reads      named_nodes (n, profile_id),
                reached_nodes (n, identifier_type, identifier_value, first_received_at,
@@ -55,7 +54,7 @@
             where moved.profile_id <> successors.profile_id
         ),
         sides as (
-            -- a link that joins what was apart, or one refused where all was one
+            -- a link that joins separate profiles, or one refused within a profile
             select rule is not null as is_split, left_old_profile_id as old_profile_id,
                 left_profile_id as profile_id, links.*
             from decided_links as links

@@ -1,6 +1,6 @@
 {#-
-    Step: the profile_id is the hash of the profile's earliest strong identifier, else of
-    its earliest weak one.
+    Step: name profiles. The profile_id is the hash of the profile's earliest strong
+    identifier, else of its earliest weak one.
 
     Reads      placed_nodes (n, place),
                reached_nodes (n, identifier_type, identifier_value, class,

@@ -1,15 +1,14 @@
 {#-
-    Step: the profiles a change can reach. These are the profiles of changed identifiers
-    and of the neighbors of values that became hubs or stopped being hubs, and every
-    profile that a conflict connects to one of them.
+    Step: find the profiles a change can reach. These are the profiles of changed
+    identifiers, of the neighbors of values that became hubs or stopped being hubs, and
+    every profile that a conflict connects to one of them.
 
     Reads      links, types, nodes, conflicts,
                changed_nodes (identifier_type, identifier_value),
                hubs (identifier_type, identifier_value)
     Leaves     reached (identifier_type, identifier_value),
                reached_profiles (profile_id)
-    Invariant  A profile that is not in it comes out as it is, whatever the links of
-               this run.
+    Invariant  A profile outside it stays the same, whatever the links of this run.
 -#}
 {% macro find_reached_profiles(links, types, nodes, is_full) %}
     {% call temp_table('reached') %}
@@ -44,8 +43,8 @@
 
 
 {#-
-    A refused link may be accepted once one of its ends changes, so a conflict leads on
-    to the profile of its other end.
+    A refused link may be accepted once one of its ends changes, so follow conflicts to
+    the profiles of their other ends.
 -#}
 {% macro follow_conflicts(types, nodes) %}
     {% call temp_table('refused_between') %}
@@ -81,8 +80,8 @@
 
 
 {#-
-    Step: the identifiers and links of the reached profiles, numbered. From here on an
-    identifier is an integer; its text is joined again on the way out.
+    Step: load the identifiers and links of the reached profiles, numbered. The next
+    steps use integers; the text is joined again at the end.
 
     Reads      links, types, nodes,
                changed_nodes (identifier_type, identifier_value),
@@ -98,7 +97,7 @@
                    right_old_profile_id, is_hub)
     Invariant  reached_links holds every link with an end in reached_nodes that an event
                still shows. An end outside the reach has no n and keeps its profile;
-               is_hub of a link says that one of its ends is a hub.
+               is_hub of a link is true if one of its ends is a hub.
 -#}
 {% macro load_reached(links, types, nodes) %}
     {% call temp_table('reached_nodes') %}

@@ -1,17 +1,17 @@
 {#-
-    Identity: which identifiers belong to one person.
+    Identity resolution: assigns each identifier to a profile.
 
     The model is a query of links: one row per pair of identifiers that events carried
-    together, one per identifier itself, with the load_seq of the row's last change. The
-    result is the profile of every identifier. Cost follows the change: only profiles
-    that a changed link can reach are resolved again. They are resolved from all their
-    links, so the result is the same in whatever order the links arrived.
+    together, and one per identifier, with the load_seq of the row's last change. The
+    result is the profile of every identifier. The cost depends on the change: only
+    profiles that a changed link can reach are resolved again. They are resolved from
+    all their links, so the result does not depend on the order the links arrived in.
 
-    All of it is one transaction.
+    Everything is one transaction.
 -#}
 {% materialization resolved_identity, default %}
-    {#- SQLMesh's loader runs this too: there `identifier` is the physical name,
-        `is_first_insert` asks for a full refresh, and each statement commits itself. -#}
+    {#- SQLMesh's loader also runs this: there `identifier` is the physical name,
+        `is_first_insert` requests a full refresh, and each statement commits. -#}
     {%- set name = identifier | default(model['alias']) -%}
     {%- set nodes = api.Relation.create(
         database=database, schema=schema, identifier=name, type='table'
@@ -40,7 +40,7 @@
 
 
 {#-
-    The steps, one file each; docs/identity.md explains the rules. Steps hand on
+    The steps, one file each; docs/identity.md explains the rules. Steps pass on
     temporary tables, in which an identifier is an integer `n`.
 
         links   query of the links

@@ -1,11 +1,11 @@
 {#-
-    Step: strong identifiers that links connect are one person, limits aside.
+    Step: join strong identifiers connected by links into one person, ignoring limits.
 
     Reads      reached_nodes (n, class, is_shown),
                reached_links (left_n, right_n, left_type, left_value, right_type,
                    right_value, left_class, right_class, left_priority, right_priority,
                    first_received_at, first_message_id, is_hub)
-    Leaves     strong_links (left_n, right_n, place), place being the order in which
+    Leaves     strong_links (left_n, right_n, place), where place is the order in which
                    links join: the most trusted types first, then the earliest
                strong (n, component)
     Invariant  strong has one row per strong identifier that an event still shows. Two

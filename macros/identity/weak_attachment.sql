@@ -1,6 +1,6 @@
 {#-
-    Step: a weak identifier belongs where it was first seen: with the strong identifier
-    of its earliest link, else with the weak one of its earliest link.
+    Step: attach each weak identifier where it was first seen: to the strong identifier
+    of its earliest link, else to the weak one of its earliest link.
 
     Reads      reached_nodes (n, class, is_shown),
                reached_links (left_n, right_n, left_type, left_value, right_type,

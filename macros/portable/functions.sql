@@ -1,4 +1,4 @@
-{#- 128-bit hash of text, as 32 hex digits. -#}
+{#- The 128-bit hash of text, as 32 hex digits. -#}
 {% macro hash_text(expression) -%}
     {{ return(adapter.dispatch('hash_text', 'loomline')(expression)) }}
 {%- endmacro %}
@@ -7,7 +7,7 @@
     md5({{ expression }})
 {%- endmacro %}
 
-{#- SHA-256 of text, as hex digits. -#}
+{#- The SHA-256 of text, as hex digits. -#}
 {% macro sha256_text(expression) -%}
     {{ return(adapter.dispatch('sha256_text', 'loomline')(expression)) }}
 {%- endmacro %}
@@ -16,21 +16,21 @@
     sha256({{ expression }})
 {%- endmacro %}
 
-{#- A member of a JSON object, by its name (not a path), as text; null when absent. -#}
+{#- A member of a JSON object, by name (not path), as text; null if missing. -#}
 {% macro json_member(column, name) -%}
     {{ return(adapter.dispatch('json_member', 'loomline')(column, name)) }}
 {%- endmacro %}
 
 {% macro default__json_member(column, name) -%}
-    {#- A pointer, not a path: names may hold dots, quotes and stars (RFC 6901). -#}
+    {#- A pointer, not a path: names may contain dots, quotes and stars (RFC 6901). -#}
     json_extract_string(
         {{ column }}, {{ literal('/' ~ name | replace('~', '~0') | replace('/', '~1')) }}
     )
 {%- endmacro %}
 
 {#-
-    One row for every member of the JSON object in `column`: (…, name, value), value as
-    text. Rows whose column holds no object give none.
+    One row per member of the JSON object in `column`: (…, name, value), value as text.
+    Rows whose column is not an object give none.
 -#}
 {% macro json_members(relation, column, keep) -%}
     {{ return(adapter.dispatch('json_members', 'loomline')(relation, column, keep)) }}
@@ -38,8 +38,8 @@
 
 {% macro default__json_members(relation, column, keep) -%}
     {#-
-        One pass over each object: an extraction per member, and a lateral json_each
-        even more, take time with the square of the members.
+        One pass over each object. An extraction per member, and even more a lateral
+        json_each, is quadratic in the number of members.
     -#}
     select
         {%- for name in keep %}
@@ -51,7 +51,7 @@
     where json_type({{ column }}) = 'OBJECT'
 {%- endmacro %}
 
-{#- A JSON object from (name, value) rows of a group, names in order; values are JSON. -#}
+{#- A JSON object of a group's (name, value) rows, sorted by name; values are JSON. -#}
 {% macro json_object_agg(name, value) -%}
     {{ return(adapter.dispatch('json_object_agg', 'loomline')(name, value)) }}
 {%- endmacro %}
@@ -72,7 +72,7 @@
     make_timestamp(cast(round({{ seconds }} * 1000000) as bigint))
 {%- endmacro %}
 
-{#- A JSON value as text: texts without quotation marks, null when it is null. -#}
+{#- A JSON value as text: strings without quotes, null for null. -#}
 {% macro json_text(value) -%}
     {{ return(adapter.dispatch('json_text', 'loomline')(value)) }}
 {%- endmacro %}
@@ -81,7 +81,7 @@
     json_extract_string({{ value }}, '$')
 {%- endmacro %}
 
-{#- An e-mail address as it is compared: in lower case, without white space around it. -#}
+{#- An email address normalized for comparison: lower case, trimmed. -#}
 {% macro email_text(expression) -%}
     {{ return(adapter.dispatch('email_text', 'loomline')(expression)) }}
 {%- endmacro %}
@@ -91,8 +91,8 @@
 {%- endmacro %}
 
 {#-
-    One row for every value of the JSON list in `column`, in order: (…, value), value as
-    JSON. A column that holds anything else is its own only value.
+    One row per value of the JSON list in `column`, in order: (…, value), value as JSON.
+    Any other value is treated as a list of one.
 -#}
 {% macro json_values(relation, column, keep) -%}
     {{ return(adapter.dispatch('json_values', 'loomline')(relation, column, keep)) }}
@@ -115,7 +115,7 @@
     from {{ relation }}
 {%- endmacro %}
 
-{#- The instant `days` before another one. -#}
+{#- The instant `days` before another. -#}
 {% macro days_before(instant, days) -%}
     {{ return(adapter.dispatch('days_before', 'loomline')(instant, days)) }}
 {%- endmacro %}
@@ -124,7 +124,7 @@
     {{ instant }} - interval '{{ days }} days'
 {%- endmacro %}
 
-{#- Hours from one instant to another, with fractions. -#}
+{#- The hours between two instants, with fractions. -#}
 {% macro hours_between(start, end) -%}
     {{ return(adapter.dispatch('hours_between', 'loomline')(start, end)) }}
 {%- endmacro %}
@@ -133,7 +133,7 @@
     date_diff('second', {{ start }}, {{ end }}) / 3600.0
 {%- endmacro %}
 
-{#- Text or a number from a model file as an SQL literal; nothing can break out of it. -#}
+{#- Text or a number from a model file as an SQL literal, safely escaped. -#}
 {% macro literal(value) -%}
     {%- if value is none -%}
         {{ return('null') }}
@@ -145,14 +145,13 @@
     {{ return("'" ~ value | string | replace("'", "''") ~ "'") }}
 {%- endmacro %}
 
-{#- Text that may hold NUL, which ends a statement, as an SQL literal. -#}
+{#- Text that may contain NUL, which would end a statement, as an SQL literal. -#}
 {% macro text_literal(value) -%}
     {{ return(literal(value) | replace('\0', "' || chr(0) || '")) }}
 {%- endmacro %}
 
 {#-
-    The instant this run is evaluated at: LOOMLINE_NOW, else the run's start. Windows
-    end before it.
+    The as-of instant: LOOMLINE_NOW, else the run's start. Windows end before it.
 -#}
 {% macro run_instant() -%}
     {%- set given = env_var('LOOMLINE_NOW', '') or run_started_at.isoformat() -%}
@@ -163,7 +162,7 @@
     {{ return("cast('" ~ moment.strftime('%Y-%m-%d %H:%M:%S.%f') ~ "' as timestamp)") }}
 {%- endmacro %}
 
-{#- A member of a JSON object that is an object itself, as JSON text. -#}
+{#- A member of a JSON object that is itself an object, as JSON text. -#}
 {% macro json_object_member(column, name) -%}
     {{ return(adapter.dispatch('json_object_member', 'loomline')(column, name)) }}
 {%- endmacro %}
@@ -173,16 +172,16 @@
 {%- endmacro %}
 
 {#-
-    One row for every member of the JSON object in `column`: (…, name, value, type),
-    value as JSON, type OBJECT, ARRAY, VARCHAR, BIGINT, UBIGINT, DOUBLE, BOOLEAN or NULL.
-    Rows whose column holds no object give none.
+    One row per member of the JSON object in `column`: (…, name, value, type), value as
+    JSON, type OBJECT, ARRAY, VARCHAR, BIGINT, UBIGINT, DOUBLE, BOOLEAN or NULL. Rows
+    whose column is not an object give none.
 -#}
 {% macro json_entries(relation, column, keep) -%}
     {{ return(adapter.dispatch('json_entries', 'loomline')(relation, column, keep)) }}
 {%- endmacro %}
 
 {% macro default__json_entries(relation, column, keep) -%}
-    {#- As in json_members; a lateral json_each copies the object for each member. -#}
+    {#- As in json_members; a lateral json_each copies the object for every member. -#}
     select
         {%- for name in keep %}
         {{ name }},
@@ -202,7 +201,7 @@
     )
 {%- endmacro %}
 
-{#- A name in snake_case; letters and digits of any script, no underscore at its ends. -#}
+{#- A snake_case name; letters and digits of any script, no underscore at its ends. -#}
 {% macro snake_case(expression) -%}
     {{ return(adapter.dispatch('snake_case', 'loomline')(expression)) }}
 {%- endmacro %}
@@ -225,7 +224,7 @@
     )
 {%- endmacro %}
 
-{#- Whether a text begins with a letter of any script. -#}
+{#- Whether text begins with a letter of any script. -#}
 {% macro starts_with_letter(expression) -%}
     {{ return(adapter.dispatch('starts_with_letter', 'loomline')(expression)) }}
 {%- endmacro %}

@@ -1,10 +1,10 @@
 {#-
-    A raw stream as a relation: the files the manifest names, never a glob.
+    A raw stream as a relation: the files the manifest lists, never a glob.
 
-    `load_seq` says which load a row came with; a compacted file carries it as a column,
-    the others get it from the manifest. With `since`, only later loads are opened.
-    Loads after `until` are left for the next run: streams that grow while models are
-    built have to end at the same load for all of them.
+    `load_seq` is the load of a row; compacted files have it as a column, others get it
+    from the manifest. With `since`, only later loads are opened. Loads after `until`
+    are left for the next run: streams grow while models are built, and must end at the
+    same load for all models.
 -#}
 {% macro raw_stream(stream, since=none, until=none) -%}
     {%- set until = newest_load() if until is none else until -%}
@@ -42,7 +42,7 @@
         {%- endif %}
 {%- endmacro %}
 
-{#- The manifest itself, one row a file. -#}
+{#- The manifest itself, one row per file. -#}
 {% macro manifest() -%}
     {{ return(adapter.dispatch('manifest', 'loomline')()) }}
 {%- endmacro %}
@@ -73,7 +73,7 @@
     {{ return(files) }}
 {% endmacro %}
 
-{#- The last load that belongs to this run: LOOMLINE_LOADED, else the newest there is. -#}
+{#- The last load of this run: LOOMLINE_LOADED, else the newest one. -#}
 {% macro newest_load() -%}
     {%- set given = env_var('LOOMLINE_LOADED', '') -%}
     {%- if given -%}
@@ -85,12 +85,12 @@
     {{ return(0) }}
 {%- endmacro %}
 
-{#- The home folder, as the command line made it absolute. -#}
+{#- The home folder, which the command line makes absolute. -#}
 {% macro home() -%}
     {{ return(env_var('LOOMLINE_HOME', 'data')) }}
 {%- endmacro %}
 
-{#- The highest load this incremental model has seen; -1 when it is built anew. -#}
+{#- The last load this incremental model has seen; -1 for a full build. -#}
 {% macro watermark() -%}
     {%- if execute and is_incremental() -%}
         {%- set found = run_query("select coalesce(max(load_seq), -1) from " ~ this) -%}

@@ -1,9 +1,9 @@
-{#- Schemas are the layer names on every engine: no prefix, no target name. -#}
+{#- Schemas have the layers' names on every engine: no prefix, no target name. -#}
 {% macro generate_schema_name(custom_schema_name, node) -%}
     {{ custom_schema_name or target.schema }}
 {%- endmacro %}
 
-{#- A query of the columns of all tables of a schema: (table_name, column_name). -#}
+{#- A query of all columns of a schema's tables: (table_name, column_name). -#}
 {% macro catalog_columns(schema) -%}
     {{ return(adapter.dispatch('catalog_columns', 'loomline')(schema)) }}
 {%- endmacro %}
@@ -14,7 +14,7 @@
     where database_name = current_database() and schema_name = {{ literal(schema) }}
 {%- endmacro %}
 
-{#- A query of the number of rows of all tables of a schema: (table_name, count_rows). -#}
+{#- A query of the row counts of a schema's tables: (table_name, count_rows). -#}
 {% macro catalog_rows(schema) -%}
     {{ return(adapter.dispatch('catalog_rows', 'loomline')(schema)) }}
 {%- endmacro %}

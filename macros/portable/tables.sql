@@ -1,7 +1,6 @@
 {#-
-    A table of this session, from the query in the call block. Replaces one of the same
-    name, which the query may read.
-
+    Creates a temporary table from the query in the call block. Replaces a table of the
+    same name, which the query may read.
         {% call temp_table('hubs') %} select … {% endcall %}
 -#}
 {% macro temp_table(name) %}
@@ -14,7 +13,7 @@
     {% endcall %}
 {% endmacro %}
 
-{#- Add pairs of numbers to a temporary table. -#}
+{#- Adds pairs of numbers to a temporary table. -#}
 {% macro insert_pairs(name, pairs) %}
     {% for some in pairs | batch(10000) %}
         {% call statement() %}
@@ -29,14 +28,14 @@
     {{ return(query_value('select count(*) from ' ~ relation) | int) }}
 {% endmacro %}
 
-{#- The one value of a query. Text may come back as a number or a date it looks like. -#}
+{#- The single value of a query. Text that looks like a number or date becomes one. -#}
 {% macro query_value(query) %}
     {{ return(run_query(query).rows[0][0]) }}
 {% endmacro %}
 
 {#-
-    The table `<relation>__<name>`, which a materialization keeps next to its model.
-    SQLMesh stores a relation under another name, which its adapter knows.
+    The table `<relation>__<name>`, which a materialization keeps beside its model.
+    SQLMesh stores a relation under another name, which its adapter resolves.
 -#}
 {% macro side_table(relation, name) -%}
     {%- set schema, identifier = relation.schema, relation.identifier -%}

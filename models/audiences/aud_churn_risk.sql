@@ -1,4 +1,4 @@
--- Paying people who used the product or ordered once and have gone quiet for two weeks.
+-- Paying people who once used the product or ordered, but were not seen for two weeks.
 {{ audience(
     all_of=[
         trait('plan', one_of=['growth', 'scale']),

@@ -1,2 +1,2 @@
--- People of companies on the enterprise plan.
+-- People in companies on the enterprise plan.
 {{ audience(all_of=[in_group('company', traits={'plan': 'enterprise'})]) }}

@@ -1,4 +1,4 @@
--- People we may write to, who were here in the last two months but not in the last one.
+-- People open to advertising, active in the last two months but not in the last one.
 select profile_id
 from {{ ref('profiles') }}
 where

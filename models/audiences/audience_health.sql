@@ -1,4 +1,4 @@
--- How large each audience is, against what it was when it was last pushed.
+-- One row per audience: its size, compared with its size at the last sync.
 {%- set audiences = audience_models() %}
 with
 

@@ -1,4 +1,4 @@
--- Read through the aliases: two memberships of people who became one are one.
+-- Resolves aliases: the memberships of two merged profiles become one.
 {{ config(materialized='view') }}
 
 with

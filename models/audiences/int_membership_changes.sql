@@ -1,6 +1,6 @@
--- Who entered and who left which audience, at which run: only ever added to.
-{#- The audiences are handed over by name (`--vars`), so that adding one is adding one
-    file and this model still waits for all of them. -#}
+-- The append-only log of who entered and left which audience, at which run.
+{#- Audience names come from `--vars`, so that adding an audience is adding one file and
+    this model still waits for all of them. -#}
 {%- set audiences = audience_models() %}
 {%- set due = due_audiences(audiences) %}
 -- depends_on: {{ ref('profile_aliases') }}
@@ -38,7 +38,7 @@ open_entries as (
 
 former as (
 
-    -- people go by the id they have today
+    -- resolve profile ids to today's
     select
         entries.audience,
         entries.stored_id,
@@ -75,7 +75,7 @@ changes as (
 )
 {%- endif %}
 
--- two runs may be evaluated at one instant: the number says which came first
+-- two runs may share an as-of instant: the run number orders them
 select
     audience,
     profile_id,

@@ -1,5 +1,5 @@
--- What each destination confirmed to hold: one row per destination, audience and
--- identifier, as it was sent, under the id its person has today.
+-- One row per destination, audience and identifier that the destination has confirmed,
+-- as it was sent, under today's profile id.
 with
 
 latest as (

@@ -1,5 +1,5 @@
--- What has to change at each destination, per person and identifier: what should be
--- there against what was confirmed.
+-- One row per destination, audience, profile and identifier to add or remove: the
+-- desired list compared with the confirmed one.
 with
 
 desired as (
@@ -34,7 +34,7 @@ left_over as (
 
 forgetting as (
 
-    -- to be sent again before the destination forgets
+    -- resend before the destination forgets it
     select desired.*
     from desired
     inner join delivered using (destination, audience, identifier_hash)

@@ -1,4 +1,4 @@
--- One row per destination and consent category it needs.
+-- One row per destination and required consent category.
 {{ config(materialized='view') }}
 
 {% for name, settings in var('destinations', {}).items() -%}

@@ -1,4 +1,4 @@
--- Per sync: how many people it is about, before anything is sent.
+-- One row per sync: its numbers of people, before anything is sent.
 with
 
 settings as (

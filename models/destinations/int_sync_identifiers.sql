@@ -1,5 +1,4 @@
--- What each destination should hold: one row per destination, audience, person and
--- identifier.
+-- The desired lists: one row per destination, audience, profile and identifier.
 with
 
 settings as (

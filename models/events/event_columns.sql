@@ -1,6 +1,6 @@
--- What each column of the event tables holds. A pure function of what was ever seen:
--- the materialization then makes the tables so. A limit is never a reason for a column
--- to go because of something received later.
+-- One row per column of the event tables, from which the materialization builds them. A
+-- pure function of everything ever seen: data received later never makes a column
+-- exceed a limit and disappear.
 -- depends_on: {{ ref('int_events') }}, {{ ref('int_dispositions') }}
 {{ config(materialized='event_tables') }}
 {%- set standard = standard_columns() %}

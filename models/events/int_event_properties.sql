@@ -1,6 +1,6 @@
--- What was ever seen where in an event, also in arrivals that repeat or contradict an
--- accepted one. Of each event the properties received first are known, up to a fixed
--- number, so that neither this table nor a run grows with names that never end.
+-- Every property ever seen in an event, also in duplicate or conflicting arrivals. Per
+-- event only a fixed number is kept, the first received, so that neither this table nor
+-- a run grows with an unlimited number of names.
 -- depends_on: {{ ref('int_events') }}
 {{ config(
     materialized='incremental',
@@ -11,9 +11,9 @@
 {%- set most_known = most_event_properties() %}
 {%- set kept = ['event', 'received_at', 'load_seq', 'path', 'property'] %}
 {#-
-    An event with no room left forgets the properties it drops. An import may bring an
-    arrival from before its last known property; one that was dropped may then be among
-    the first after all, so the event is read again as a whole.
+    A full event forgets the properties it drops. An import may bring an arrival from
+    before its last known property; a dropped one may then be among the first after all,
+    so the whole event is read again.
 -#}
 {%- set reopened -%}
     select full_events.event
@@ -69,7 +69,7 @@ level_{{ depth }} as (
         event,
         received_at,
         load_seq,
-        -- A pointer (RFC 6901); properties of two levels may be read the same.
+        -- A pointer (RFC 6901); properties on two levels may get the same one.
         path || '/' || replace(replace(name, '~', '~0'), '/', '~1') as path,
         {{ "name" if loop.first else "property || '.' || name" }} as property,
         value,

@@ -1,4 +1,4 @@
--- How well people are told apart, in one row.
+-- One row of metrics about the quality of identity resolution.
 {{ config(materialized='table') }}
 
 with
@@ -39,7 +39,7 @@ refused as (
 
 recent as (
 
-    -- since destinations last heard of anybody
+    -- since the last delivery
     select count(*) as count_merges
     from {{ ref('profile_merges') }}
     where

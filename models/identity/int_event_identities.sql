@@ -1,4 +1,4 @@
--- The identifier each event speaks for: the one of the highest priority it carries.
+-- The identifier an event belongs to: the one of the highest priority it carries.
 {{ config(materialized='table') }}
 
 with

@@ -1,6 +1,6 @@
--- Identifiers as events carried them, placeholders left out. Only ever added to: when
--- an earlier arrival takes a message's place, the rows of the former one stay and stop
--- matching int_events, so that what they linked can be found and taken back.
+-- Identifiers as events carried them, without placeholders. Append-only: when an
+-- earlier arrival replaces a message, the old rows stay but no longer match int_events,
+-- so that their links can be found and withdrawn.
 {{ config(materialized='incremental', incremental_strategy='append') }}
 
 with
@@ -21,7 +21,7 @@ carried as (
         * exclude (identifiers, identifier),
         identifier.type as identifier_type,
         identifier.value as value,
-        -- Placeholders come in quotation marks, too.
+        -- Clients also send placeholders in quotes.
         trim(identifier.value, '"'' ') as bare_value
     from (select *, unnest(identifiers) as identifier from events)
 

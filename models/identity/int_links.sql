@@ -1,5 +1,5 @@
--- Which two identifiers events carried together, when first and how often; a row whose
--- two ends are equal is the identifier's own evidence.
+-- One row per pair of identifiers that events carried together, with first time and
+-- count; a row whose two ends are equal is the identifier's own evidence.
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
@@ -44,8 +44,8 @@ links as (
 
 )
 
--- A link that no event shows any longer stays as a row with count_events = 0, so that
--- readers of changes by load_seq see it go.
+-- A link that no event shows any longer stays with count_events = 0, so that readers of
+-- changes by load_seq see it disappear.
 select
     scope.*,
     links.first_received_at,

@@ -1,6 +1,6 @@
--- Every identifier and the profile it belongs to. The materialization resolves the
--- profiles that changed since the last run, and keeps two side tables: refused links
--- (…__conflicts) and what happened to profiles (…__changes).
+-- Every identifier and its profile. The materialization resolves the profiles that
+-- changed since the last run, and keeps two side tables: refused links (…__conflicts)
+-- and changes of profiles (…__changes).
 -- depends_on: {{ ref('identifier_types') }}
 {{ config(materialized='resolved_identity') }}
 

@@ -1,5 +1,5 @@
--- A profile id is the hash of one of its identifiers, so the profile that holds this
--- identifier today is what the id stands for.
+-- A profile id is the hash of one of its identifiers, so an old id stands for the
+-- profile that has this identifier today.
 {{ config(materialized='view') }}
 
 with

@@ -1,6 +1,6 @@
 {{ config(alias='loads') }}
 
--- Every file of the raw streams, in the order they landed.
+-- One row per file of the raw streams, in landing order.
 select
     load_seq,
     stream,

@@ -1,5 +1,5 @@
--- The latest statement of each identifier; across identifiers of one person the most
--- restrictive, until one of them states anew after the two were known to be one.
+-- The latest statement of each identifier; across a profile's identifiers the most
+-- restrictive, until one of them makes a new statement after they were joined.
 with
 
 statements as (
@@ -35,7 +35,7 @@ carried as (
 
 speakers as (
 
-    -- the identifier of the highest priority; a filtered event speaks here too
+    -- the identifier of the highest priority; filtered events count here, too
     select
         carried.scope,
         carried.message_id,
@@ -95,7 +95,7 @@ anchors as (
 
 joinings as (
 
-    -- the last time strong identifiers of a person were joined
+    -- the last time strong identifiers of a profile were joined
     select nodes.profile_id, max(links.first_received_at) as joined_at
     from accepted_links as links
     inner join nodes
@@ -163,7 +163,7 @@ newest as (
 
 counting as (
 
-    -- what was said before it was known that both are one person still counts
+    -- statements made before the identifiers were joined still count
     select latest.profile_id, latest.category, latest.granted, newest.stated_at
     from latest
     inner join newest using (profile_id, category)

@@ -1,5 +1,5 @@
--- A call names the groups of a type that a person is in from then on: another group is
--- a move, a list of groups is all of them.
+-- A call names all groups of a type the person is in from then on: naming another group
+-- is a move, a list names several.
 with
 
 calls as (
@@ -20,7 +20,7 @@ calls as (
 
 runs as (
 
-    -- calls in a row that name the group have the same difference
+    -- consecutive calls that name the group have the same difference
     select
         *,
         place - row_number() over (
@@ -61,5 +61,5 @@ left join moves
         stays.profile_id = moves.profile_id
         and stays.group_type = moves.group_type
         and stays.left_place = moves.place
--- Of calls of one instant the last counts.
+-- Of calls at the same instant the last counts.
 where moves.timestamp is distinct from stays.valid_from

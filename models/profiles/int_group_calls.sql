@@ -1,5 +1,5 @@
--- A group's own traits stand beside it. An event that describes a group without naming
--- a person has no profile.
+-- A group's own traits are kept beside it. An event that describes a group without
+-- naming a person has no profile.
 {%- set event = [
     'profile_id', 'message_id', 'source', 'group_type', 'group_id', 'timestamp',
     'received_at'
@@ -44,7 +44,7 @@ members as (
 
 select
     {{ event | join(',\n    ') }},
-    -- of a list each member is described below
+    -- each member of a list is described below
     case when json_type(group_traits) = 'OBJECT' then group_traits end as group_traits
 from calls
 

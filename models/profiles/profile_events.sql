@@ -1,5 +1,5 @@
--- Sorted by name and time: a question about an event in a window reads only its part.
--- What was not sent is an empty object; int_events says why it is not null.
+-- Sorted by name and time, so that a query for an event in a window reads only that
+-- part. Missing JSON is an empty object; int_events explains why it is not null.
 with
 
 events as (
@@ -26,7 +26,7 @@ select
     events.message_id,
     events.scope,
 
-    -- what happened
+    -- event
     events.type,
     coalesce(events.event, events.type) as event,
     events.name,

@@ -1,5 +1,5 @@
--- What is set last wins, by the event's time, then its arrival. What is set once counts
--- where nothing was set or since it was removed, and there the earliest.
+-- The last value set wins, by the event's time, then its arrival. A value set once
+-- applies only if none is set, or since the last removal, and then the earliest wins.
 {%- set event = ['profile_id', 'message_id', 'source', 'timestamp', 'received_at'] %}
 
 with
@@ -56,7 +56,7 @@ unset_members as (
 
 statements as (
 
-    -- in the order in which one event's are taken
+    -- the order in which operations of one event apply
     select {{ event | join(', ') }}, 1 as step, name as trait, value
     from set_once_members
 

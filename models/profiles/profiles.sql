@@ -19,7 +19,7 @@ links as (
 
 users as (
 
-    -- the user id a person had first
+    -- the profile's first user id
     select profile_id, identifier_value as user_id
     from nodes
     where identifier_type = 'user_id'
@@ -46,8 +46,8 @@ stated_emails as (
 
 emails as (
 
-    -- the system field's address, else the trait's, else the one seen last; none where
-    -- what was stated has been removed
+    -- the system field's address, else the trait's, else the last one seen; none if the
+    -- stated one was removed
     select nodes.profile_id, nodes.identifier_value as email
     from nodes
     inner join links using (identifier_type, identifier_value)
@@ -113,7 +113,7 @@ select
     coalesce(activity.first_seen_at, people.first_received_at) as first_seen_at,
     coalesce(activity.last_seen_at, people.first_received_at) as last_seen_at,
 
-    -- what they said
+    -- traits
     coalesce(traits.traits, '{}') as traits
 
 from people

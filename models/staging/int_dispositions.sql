@@ -1,5 +1,5 @@
--- What became of every item. Among admitted items with one message key the first
--- received is accepted; the others repeat it, or contradict it.
+-- The disposition of every item. Of admitted items with the same message key the first
+-- received is accepted; the others are duplicates or conflicts.
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',

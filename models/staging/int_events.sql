@@ -1,7 +1,7 @@
--- Accepted events with the load they came with; a later load may bring an earlier
--- arrival of a known message, which then takes its place. JSON that was not sent is '',
--- not null: DuckDB reads the last long text before it again for each null, so that one
--- context of 1 MB and 2,000 events without one took 2 GB whenever they were read.
+-- Accepted events with their load; a later load may bring an earlier arrival of a known
+-- message, which then replaces it. Missing JSON is '', not null: DuckDB reads the last
+-- long text before a null again for each null, so that one context of 1 MB and 2,000
+-- events without one took 2 GB whenever they were read.
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',

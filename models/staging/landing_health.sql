@@ -1,4 +1,4 @@
--- How each source is doing: how much it sends, how lately, and in what shape.
+-- One row per source: how much it sends, how recently, and in what quality.
 {{ config(materialized='table') }}
 {%- set now = run_instant() %}
 
@@ -99,8 +99,8 @@ measured as (
 
 select
     *,
-    -- A single export says nothing about what comes next; neither does what ended long
-    -- ago, unless nothing else comes either.
+    -- A single export does not predict more; neither does a source that ended long ago,
+    -- unless no other source sends either.
     count_active_days >= 7
     and (age_hours <= 720 or age_hours = min(age_hours) over ()) as is_expected
 from measured

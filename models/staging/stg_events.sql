@@ -22,7 +22,7 @@ select
     received_at,
     skew_ms,
 
-    -- what was sent
+    -- payload
     nullif(properties, '') as properties,
     nullif(traits, '') as traits,
     nullif(context, '') as context,
@@ -30,7 +30,7 @@ select
     nullif(consent, '') as consent,
     identifiers,
 
-    -- how it came in
+    -- origin
     source,
     channel,
     contract_version,

@@ -10,11 +10,8 @@ from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY as UNIQUE
 
 from orchestration.assets.columns import Columns
 from orchestration.assets.landing import LANDED
-from orchestration.pipeline.dbt_runner import (
-    ModelsFailed,
-    open_when_free,
-    without_values,
-)
+from orchestration.pipeline.dbt_runner import ModelsFailed, open_when_free
+from orchestration.pipeline.model_errors import without_values
 from orchestration.pipeline.run import Run
 from orchestration.project import Project
 

@@ -1,6 +1,7 @@
 """The definitions: every asset, check, job, schedule and sensor of one installation."""
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
@@ -12,13 +13,13 @@ from orchestration.assets.dbt_assets import model_assets
 from orchestration.assets.landing import landing_assets
 from orchestration.assets.schedules import refreshes
 from orchestration.assets.snapshot import snapshot_asset
-from orchestration.assets.sync_assets import SYNC_DELTA, push_assets
+from orchestration.assets.sync_assets import SYNC_DELTA, push_keys
 from orchestration.audiences import Audience
 from orchestration.expectations import load_suites
 from orchestration.pipeline.dagster_instance import kept_open
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.run import Run, running
-from orchestration.project import instant
+from orchestration.project import Project, instant
 
 __all__ = ["graph"]
 
@@ -36,20 +37,18 @@ def graph(
         ModelsFailed: dbt cannot read the models.
     """
     project = models.project
+    project.check(with_variables=False)
     audiences, destinations = project.audiences(), project.destinations()
-    suites = load_suites(project.defs / "checks")
+    suites = load_suites(project.defs)
     manifest = msgspec.json.decode(models.manifest_path().read_bytes())
     _compare(audiences, manifest)
-    checked = checked_assets(suites)
-    pushes = push_assets(audiences, destinations, checked)
-    after = [key for push in pushes for key in push.keys]
+    pushes = push_keys(audiences, destinations)
     jobs, schedules, sensors = refreshes(project.home, audiences)
-    return dg.Definitions(
+    own = dg.Definitions(
         assets=[
             *landing_assets(),
             model_assets(project, manifest),
-            *pushes,
-            snapshot_asset([SYNC_DELTA, *checked, *after]),
+            snapshot_asset([SYNC_DELTA, *checked_assets(suites), *pushes]),
         ],
         asset_checks=[expectation_checks(suites)] if suites else [],
         jobs=jobs,
@@ -59,6 +58,20 @@ def graph(
         # One process for all steps: it holds the lock and has dbt's manifest in memory.
         executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(own, _components(project))
+
+
+def _components(project: Project) -> dg.Definitions:
+    """What the files below `orchestration/defs` define.
+
+    By folder and not by the module's name, as `load_from_defs_folder` does: this code
+    may be installed elsewhere than in the project it runs.
+    """
+    if not any(project.defs.rglob("*.*")):
+        return dg.Definitions()
+    module = ModuleType("orchestration.defs")
+    module.__file__ = str(project.defs / "__init__.py")
+    return dg.ComponentTree(defs_module=module, project_root=project.path).build_defs()
 
 
 def _run_resource(
@@ -85,6 +98,8 @@ def _run_resource(
         if given is not None:
             yield given
             return
+        # Here and not when Dagster loads the definitions: `dg` does so without them.
+        models.project.check()
         config = context.resource_config
         log = context.log
         assert log is not None

@@ -38,16 +38,14 @@ def push_assets(
 
 def push_keys(
     audiences: Mapping[str, Audience], destinations: Iterable[str]
-) -> dg.AssetSelection:
-    """The same assets, to be selected."""
-    return dg.AssetSelection.assets(
-        *(
-            _key(name, audience)
-            for name in destinations
-            for audience in [*audiences.values(), None]
-            if audience is None or name in audience.sync_to
-        )
-    )
+) -> list[dg.AssetKey]:
+    """Keys of the same assets."""
+    return [
+        _key(name, audience)
+        for name in destinations
+        for audience in [*audiences.values(), None]
+        if audience is None or name in audience.sync_to
+    ]
 
 
 def _key(destination: str, audience: Audience | None) -> dg.AssetKey:

@@ -168,9 +168,6 @@ def run(
     json: Json = False,
 ) -> None:
     """Land, build and check the models, push what changed, publish: once."""
-    from orchestration.cli.report import print_run, run_summary
-    from orchestration.pipeline.runner import Pipeline
-
     if watch and (as_of or full_refresh or only or json):
         raise ConfigError("--watch decides by the clock; it goes with --no-push only.")
     project = Project.find()
@@ -184,6 +181,10 @@ def run(
         )
     if not no_push:
         project.check()
+    # Dagster and dbt: seconds, which wrong use need not wait for.
+    from orchestration.cli.report import print_run, run_summary
+    from orchestration.pipeline.runner import Pipeline
+
     pipeline = Pipeline(project, say=say)
     if watch:
         pipeline.watch(push=not no_push, stop=_stopped())
@@ -212,12 +213,12 @@ def demo(
     json: Json = False,
 ) -> None:
     """The main job on generated events and sample exports, in data/demo."""
+    if events < 1000:
+        raise ConfigError("--events must be 1000 or more: fewer hold no whole story.")
     from orchestration.cli.report import print_demo
     from orchestration.demo.generator import AS_OF
     from orchestration.demo.run import demo as run_demo
 
-    if events < 1000:
-        raise ConfigError("--events must be 1000 or more: fewer hold no whole story.")
     done = run_demo(
         find_project_path(),
         events=events,

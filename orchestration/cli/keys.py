@@ -19,12 +19,8 @@ from connectors.events.policy import (
     Policy,
     UnknownEvents,
 )
-from connectors.sources.write_keys import (
-    PATH_GROUPS,
-    KeyStore,
-    Kind,
-    WriteKey,
-)
+from connectors.sources.key_text import Kind
+from connectors.sources.write_keys import PATH_GROUPS, KeyStore, WriteKey
 from orchestration.cli.output import Json, print_json
 from orchestration.project import Project
 

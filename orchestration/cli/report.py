@@ -1,13 +1,15 @@
 """What commands say when they are done: tables for people, one object for programs."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from connectors.ingest.importing import Imported
-from orchestration.demo.run import SANDBOX_PORT, DemoResult
-from orchestration.pipeline.run import RunResult
+
+if TYPE_CHECKING:  # Dagster takes seconds to import, which an import of files spares
+    from orchestration.demo.run import DemoResult
+    from orchestration.pipeline.run import RunResult
 
 __all__ = [
     "imported_summary",
@@ -41,7 +43,7 @@ def print_imported(done: Imported) -> None:
         )
 
 
-def run_summary(result: RunResult) -> dict[str, Any]:
+def run_summary(result: "RunResult") -> dict[str, Any]:
     return {
         "at": result.at.isoformat(),
         **imported_summary(result.imported),
@@ -67,15 +69,17 @@ def run_summary(result: RunResult) -> dict[str, Any]:
     }
 
 
-def print_run(result: RunResult) -> None:
+def print_run(result: "RunResult") -> None:
     print_imported(result.imported)
     console.print(_pushed([result]))
     for warning in result.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
-def print_demo(done: DemoResult) -> None:
+def print_demo(done: "DemoResult") -> None:
     """A table per stage, then what to look at next."""
+    from orchestration.demo.run import SANDBOX_PORT
+
     console.print(_landed(done.imported))
 
     table = _table("Ways in", "", "disposition", "items", "expected")
@@ -139,7 +143,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _pushed(runs: list[RunResult]) -> Table:
+def _pushed(runs: "list[RunResult]") -> Table:
     table = _table(
         "Pushed", "destination", "audience", "added", "removed", "resent", "pending"
     )

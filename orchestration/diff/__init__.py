@@ -1,1 +1,1 @@
-"""The difference that an edit makes to audiences, on a copy of the home."""
+"""Shows how an edit changes audiences, computed on a copy of the home."""

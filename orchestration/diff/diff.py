@@ -1,7 +1,7 @@
-"""What the next run would change: worked out by running it, on a copy.
+"""Shows what the next run would change, by running it on a copy.
 
-The copy is built by the same models and the same code from the same histories. What the
-build appends there to the log of memberships is what the next run appends.
+The copy is built by the same models and the same code from the same histories. The rows
+this build appends to the membership log are those the next run would append.
 """
 
 import os
@@ -39,16 +39,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What the working tree changes, against production or a commit."""
+    """The changes of the working tree, against production or a commit."""
 
     at: datetime
-    base: str | None  # the commit; None: what production holds
-    audiences: tuple[AudienceDiff, ...]  # those that are edited, or change
-    syncs: tuple[SyncDiff, ...]  # those that change
-    models: ModelsDiff | None  # None: nothing tells what was last built
+    base: str | None  # the commit; None: production
+    audiences: tuple[AudienceDiff, ...]  # edited or changed ones
+    syncs: tuple[SyncDiff, ...]  # changed ones
+    models: ModelsDiff | None  # None: there is no record of the last build
     rebuilds_all: bool  # the identity rules have changed
-    waiting_files: int  # in the inbox: the next run lands them, this did not
-    unconfirmed: dict[str, int]  # destination → batches that are sent again first
+    waiting_files: int  # in the inbox: the next run lands them, this one did not
+    unconfirmed: dict[str, int]  # destination → batches to be resent first
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -59,18 +59,18 @@ def diff(
     base: str | None = None,
     say: Say = lambda message: None,
 ) -> Diff:
-    """Build the working tree's models on a copy of the home, and tell the difference.
+    """Build the working tree's models on a copy of the home, and return the changes.
 
-    Before is what production holds; with `base`, what it would hold had that commit
-    been run at this instant, so that the difference is the edit's alone. Production is
-    not touched, nothing is pushed, and the inbox stays as it is.
+    They are relative to production; with `base`, to production as if that commit had
+    been run at this instant, so that the changes are the edit's alone. Production is
+    not touched, nothing is sent, and the inbox is left as it is.
 
     Raises:
         ConfigError: nothing was built yet, the instant is before the last evaluation, a
-            file of the configuration is wrong, or `base` is no revision here.
+            configuration file is wrong, or `base` is not a revision of this project.
         ModelsFailed: a model cannot be read or built.
     """
-    project.audiences()  # what is wrong there is told before anything is copied
+    project.audiences()  # report faults before copying
     commit = find_commit(project.path, base) if base is not None else None
     models = Models(project, say=say)
     seconds: dict[str, float] = {}
@@ -80,11 +80,11 @@ def diff(
         with _timed(seconds, "copy"):
             home = stack.enter_context(copied(project.home, say=say))
         stack.enter_context(_working_in(home))
-        former = built_from(home)
+        previous = built_from(home)
         if commit is not None:
             say(f"Building {base} ({commit[:12]}) on a copy …")
             with _timed(seconds, "base"):
-                former = _build_base(project.path, home, commit, at)
+                previous = _build_base(project.path, home, commit, at)
         before = syncs_now(home)
         last = last_run_number(home)
         say("Building the working tree on a copy …")
@@ -93,7 +93,7 @@ def diff(
                 replace(models, project=Project(project.path, home)), at
             )
         with _timed(seconds, "compare"):
-            changed = compare_models(models, former)
+            changed = compare_models(models, previous)
             names = {*project.audiences()}
             audiences = tuple(compare_audiences(home, names, changed, last))
             syncs = tuple(
@@ -113,7 +113,7 @@ def diff(
 
 
 def _build(models: Models, at: datetime) -> bool:
-    """Build what a run builds, without tests. Return whether all was rebuilt."""
+    """Build like a run, without tests. Return whether everything was rebuilt."""
     project = models.project
     refuse_the_past(project.home, at)
     with building(project.path, project.home) as must_rebuild:
@@ -122,10 +122,10 @@ def _build(models: Models, at: datetime) -> bool:
 
 
 def _build_base(path: Path, home: Home, commit: str, at: datetime) -> Path:
-    """Build a commit's models in the copy; returns where its manifest.json is.
+    """Build a commit's models in the copy; return the path of its manifest.json.
 
-    The working tree is then built on top, as the run after it: only so do people keep
-    their ids from one to the other, however the identity rules differ.
+    The working tree is then built on top, like the next run: only this keeps profile
+    ids stable from one to the other if the identity rules differ.
     """
     models = Models(Project(check_out(path, commit, home.path / "base"), home))
     try:
@@ -133,15 +133,15 @@ def _build_base(path: Path, home: Home, commit: str, at: datetime) -> Path:
         _build(models, at)
     except ModelsFailed as error:
         raise ModelsFailed(f"The models of {commit[:12]} fail.\n{error}") from None
-    former = built_from(home)
-    former.parent.mkdir(exist_ok=True)
-    former.write_bytes(models.definitions())
-    return former
+    previous = built_from(home)
+    previous.parent.mkdir(exist_ok=True)
+    previous.write_bytes(models.definitions())
+    return previous
 
 
 @contextmanager
 def _working_in(home: Home) -> Iterator[None]:
-    """dbt's connection, and what dbt writes, are this home's for the block."""
+    """Point dbt's connection and output at this home for the block."""
     values = {
         "LOOMLINE_HOME": str(home.path),
         "DBT_TARGET_PATH": str(home.path / "target"),

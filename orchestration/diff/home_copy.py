@@ -1,4 +1,4 @@
-"""A copy of a home folder for as long as one command needs it."""
+"""A temporary copy of a home folder, for one command."""
 
 import fcntl
 import shutil
@@ -22,16 +22,16 @@ Say = Callable[[str], None]
 PREFIX = ".diff-"
 
 FICLONE = 0x40049409
-"""Share the blocks of a file until one side changes them; see ioctl_ficlone(2)."""
+"""Share a file's blocks until one side changes them; see ioctl_ficlone(2)."""
 
 
 @contextmanager
 def copied(home: Home, *, say: Say = lambda message: None) -> Iterator[Home]:
-    """A home folder that holds what `home` holds now, and can be built in.
+    """Yield a copy of `home` as it is now, for building in it.
 
-    `run.lock` is held while copying, not longer. Raw files are read where they are;
-    the copy's manifest names those of this moment, whatever lands meanwhile. The copy
-    is deleted at the end; what a killed process left is deleted by the next one.
+    `run.lock` is held only while copying. Raw files are read in place; the copy's
+    manifest lists those of this moment, whatever lands meanwhile. The copy is deleted
+    at the end; the next call deletes the copies of killed processes.
 
     Raises:
         ConfigError: there is no warehouse yet.
@@ -39,7 +39,7 @@ def copied(home: Home, *, say: Say = lambda message: None) -> Iterator[Home]:
     """
     if not home.warehouse.exists():
         raise ConfigError(
-            f"Nothing has been built in {home.path} yet: begin with `loomline run`."
+            f"Nothing has been built in {home.path} yet. Run `loomline run` first."
         )
     waiting = "Waiting for another run to end: {}".format
     with ExitStack() as stack:
@@ -47,7 +47,7 @@ def copied(home: Home, *, say: Say = lambda message: None) -> Iterator[Home]:
             _remove_leftovers(home)
             try:
                 copy = Home(Path(mkdtemp(prefix=PREFIX, dir=home.path)))
-                # Held for as long as we live: so others tell ours from a leftover.
+                # Held until the end, which distinguishes it from a leftover.
                 stack.enter_context(exclusive(copy.run_lock))
                 stack.callback(shutil.rmtree, copy.path, ignore_errors=True)
                 _copy(home, copy, say)
@@ -60,8 +60,8 @@ def copied(home: Home, *, say: Say = lambda message: None) -> Iterator[Home]:
 
 def _copy(home: Home, copy: Home, say: Say) -> None:
     with open_when_free(home.warehouse, say, read_only=True):
-        # The warehouse last: who closes a descriptor of a file gives up the process's
-        # lock on it, and with it what keeps writers away.
+        # The warehouse last: closing a descriptor of a file releases the process's
+        # lock on it, which keeps writers out.
         for name in (f"{home.warehouse.name}.wal", home.warehouse.name):
             if (home.path / name).exists():
                 _clone(home.path / name, copy.path / name)
@@ -85,7 +85,7 @@ def _copy(home: Home, copy: Home, say: Say) -> None:
 
 
 def _clone(source: Path, target: Path) -> None:
-    """A copy that takes no room nor time where the file system can share blocks."""
+    """Clone a file at no cost if the file system can share blocks, else copy it."""
     with source.open("rb") as given, target.open("xb") as made:
         try:
             fcntl.ioctl(made.fileno(), FICLONE, given.fileno())
@@ -94,7 +94,7 @@ def _clone(source: Path, target: Path) -> None:
 
 
 def _remove_leftovers(home: Home) -> None:
-    """To be called under `run.lock`: a copy that is being made looks like one."""
+    """Delete copies of dead processes; call it under `run.lock` only."""
     for folder in home.path.glob(f"{PREFIX}*"):
         if not is_held(folder / "run.lock"):
             shutil.rmtree(folder, ignore_errors=True)

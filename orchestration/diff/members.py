@@ -1,4 +1,4 @@
-"""Two states of a warehouse compared: models, members, what destinations are owed."""
+"""Compares two states of a warehouse: models, members, pending changes of syncs."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -36,15 +36,15 @@ __all__ = [
 Status = Literal["new", "edited", "removed", "unedited"]
 
 Syncs = dict[tuple[str, str], Sync]
-"""By destination and audience."""
+"""Syncs by destination and audience."""
 
 SAMPLE = 5
-"""People shown of those who enter an audience, and of those who leave it."""
+"""Profiles shown of those entering an audience, and of those leaving it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody to look up; no more of them than anybody may see."""
+    """A profile to look up, with a masked identifier."""
 
     profile_id: str
     identifier: str | None  # masked
@@ -52,14 +52,14 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class AudienceDiff:
-    """One audience; people by the ids they have after the build."""
+    """One audience; profiles have the ids of the new build."""
 
     audience: str
-    # Of its definition and all it reads; None when nothing tells what was last built.
+    # Of the model and everything it reads; None without a record of the last build.
     status: Status | None
     members_before: int
     members_after: int
-    entering: tuple[str, ...]  # profile ids, all of them, in order
+    entering: tuple[str, ...]  # all profile ids, sorted
     leaving: tuple[str, ...]
     entering_sample: tuple[Person, ...]
     leaving_sample: tuple[Person, ...]
@@ -67,7 +67,7 @@ class AudienceDiff:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """People that a push has to add, to remove, or to send again."""
+    """Profiles that a sync has to add, remove or resend."""
 
     add: int = 0
     remove: int = 0
@@ -76,50 +76,50 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class SyncDiff:
-    """One audience at one destination: what a push would have to do."""
+    """One audience at one destination, with its pending changes."""
 
     destination: str
     audience: str
     status: Literal["new", "kept", "ended"]  # whether `sync_to` names the destination
     before: Counts
     after: Counts
-    held: int  # people the destination has confirmed to hold
-    held_back: str | None  # why the push would wait
+    held: int  # profiles the destination has confirmed
+    held_back: str | None  # why the sync would be blocked
 
 
 @dataclass(frozen=True, slots=True)
 class ModelsDiff:
-    """Models and seeds by name, as dbt compares them with what was last built."""
+    """Models and seeds by name, as dbt compares them with the last build."""
 
     modified: tuple[str, ...]
     added: tuple[str, ...]
     removed: tuple[str, ...]
-    downstream: tuple[str, ...]  # the same themselves, of other rows
+    downstream: tuple[str, ...]  # unchanged themselves, but read changed models
 
 
 def masked(kind: str, value: str) -> str:
-    """What is left of an identifier for somebody who knows it already."""
+    """Mask an identifier, recognizable only to someone who already knows it."""
     if kind == "email" and "@" in value:
         name, _, domain = value.partition("@")
         return f"{name[:1]}…@{domain[:1]}…"
     return f"{value[: min(2, len(value) // 2)]}…"
 
 
-def compare_models(models: Models, former: Path) -> ModelsDiff | None:
-    """What dbt's `state:modified` says; None when there is nothing to compare with."""
-    if not former.exists():
+def compare_models(models: Models, previous: Path) -> ModelsDiff | None:
+    """Return dbt's `state:modified` result, or None if there is no previous build."""
+    if not previous.exists():
         return None
     old, new = (
         msgspec.json.decode(data)
-        for data in (former.read_bytes(), models.definitions())
+        for data in (previous.read_bytes(), models.definitions())
     )
     if any(
         old["metadata"].get(key) != new["metadata"].get(key)
         for key in ("dbt_schema_version", "dbt_version")
     ):
-        return None  # dbt itself has changed; the next run writes it down anew
-    modified = models.modified(former.parent)
-    reached = models.modified(former.parent, downstream=True) if modified else set()
+        return None  # another dbt version; the next run rewrites the record
+    modified = models.modified(previous.parent)
+    reached = models.modified(previous.parent, downstream=True) if modified else set()
     known = _names(old)
     return ModelsDiff(
         modified=tuple(sorted(modified & known)),
@@ -144,16 +144,16 @@ def last_run_number(home: Home) -> int:
                 "select max(run_number) from audiences.int_membership_changes"
             ).fetchone()
         except duckdb.CatalogException:
-            return 0  # the first run died before it came to audiences
+            return 0  # the first run died before it built audiences
     return found[0] or 0 if found else 0
 
 
 def compare_audiences(
     home: Home, names: set[str], models: ModelsDiff | None, last: int
 ) -> Iterator[AudienceDiff]:
-    """The audiences that were edited, and those with changes logged after `last`."""
+    """Yield audiences that were edited or have changes logged after `last`."""
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
-        # Who leaves is logged by the id they entered with.
+        # A leave is logged under the id at entry.
         rows = warehouse.execute(
             """
             select distinct
@@ -217,7 +217,7 @@ def _audience_names(names: set[str]) -> set[str]:
 def _people(
     warehouse: duckdb.DuckDBPyConnection, profile_ids: list[str]
 ) -> dict[str, Person]:
-    """With the identifier they are best known by: e-mail, else the strongest kind."""
+    """Return profiles with their best identifier: email, else the strongest type."""
     found = warehouse.execute(
         """
         select nodes.profile_id, nodes.identifier_type, nodes.identifier_value
@@ -243,7 +243,7 @@ def _people(
 def syncs_now(home: Home) -> Syncs:
     try:
         found = read_syncs(home)
-    except duckdb.CatalogException:  # the first run died before it came to them
+    except duckdb.CatalogException:  # the first run died before it built them
         found = []
     return {(sync.destination, sync.audience): sync for sync in found}
 
@@ -255,19 +255,19 @@ def compare_syncs(
     *,
     is_alone: bool,
 ) -> Iterator[SyncDiff]:
-    """Those with something to push; against a commit, something else than it pushes."""
+    """Yield syncs with pending changes; with `is_alone`, only with different ones."""
     after = syncs_now(home)
     destinations = project.destinations()
     for key in sorted(before.keys() | after.keys()):
-        nobody = Sync(*key, 0, 0, 0, is_listed=False)
-        old, new = before.get(key, nobody), after.get(key, nobody)
+        absent = Sync(*key, 0, 0, 0, is_listed=False)
+        old, new = before.get(key, absent), after.get(key, absent)
         is_other = _operations(old) != _operations(new) if is_alone else new.changes
         if not is_other and old.is_listed == new.is_listed:
             continue
         settings = destinations.get(new.destination)
         held_back = beyond_limits(new, settings) if settings is not None else None
         if settings is None and new.changes:
-            held_back = "configured no longer: it keeps what it holds"
+            held_back = "no longer configured: it keeps its list"
         yield SyncDiff(
             destination=new.destination,
             audience=new.audience,

@@ -16,17 +16,17 @@ __all__ = ["Expectation", "Outcome", "Severity", "Suite", "load_suites", "valida
 
 
 def validate(home: Home, suites: Iterable[Suite], *, at: datetime) -> list[Outcome]:
-    """Outcomes in the order written; the pages below `data_docs` tell of them too.
+    """Validate the suites and write the pages below `data_docs`; return the outcomes.
 
-    The warehouse is only read, and free again afterwards. What cannot be found out,
-    because a table or a column is missing say, has not passed. `at` names the run:
-    validating a suite again at the same instant replaces what was found there.
+    The warehouse is only read, and closed afterwards. An expectation that cannot be
+    evaluated, because its table or column is missing, for example, has not passed. `at`
+    names the run: validating a suite again at the same instant replaces its results.
 
     Raises:
         ConfigError: lists every unknown type and every wrong kwarg, with its line;
             nothing was validated.
     """
-    # Seconds to import: only when needed.
+    # Takes seconds to import.
     from orchestration.expectations.validation import run
 
     return run(home, list(suites), at=at)

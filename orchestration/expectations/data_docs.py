@@ -1,7 +1,7 @@
-"""Pages about what was validated, below `data_docs` in the home folder.
+"""Pages of validation results, below `data_docs` in the home folder.
 
 index.html, expectations/, validations/, static/   written by Great Expectations
-results/suites, results/runs                       what they are written from
+results/suites, results/runs                       the data they are made from
 """
 
 import shutil
@@ -34,19 +34,19 @@ from connectors.home import Home
 __all__ = ["KEPT_RUNS", "Validated", "project", "publish"]
 
 KEPT_RUNS = 30
-"""Of each suite. The index is made from all of them: 90 of them take 0.4 s."""
+"""Per suite. The index is made from all of them: 90 of them take 0.4 s."""
 
 _VIEW = {
     "module_name": "orchestration.expectations.pages",
     "class_name": "PageView",
 }
 
-_RUN = "%Y%m%dT%H%M%S.%fZ"  # sorts by time; also how the folder of a run is named
+_RUN = "%Y%m%dT%H%M%S.%fZ"  # sorts by time; also the name of a run's folder
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """A suite and what was found, with nothing in it that must not be shown."""
+    """A suite and its redacted results."""
 
     suite: ExpectationSuite
     table: str
@@ -54,16 +54,16 @@ class Validated:
 
 
 def project(home: Home) -> EphemeralDataContext:
-    """A project of Great Expectations that lives in memory and writes below the home.
+    """Return a Great Expectations project in memory that writes below the home.
 
-    It sends nothing: version 1.24 has no analytics left, and they are off here too.
+    It sends nothing: version 1.24 has no analytics left, and they are also off here.
     """
     docs = home.path / "data_docs"
 
     def folder(name: str) -> dict[str, str]:
         return {
             "class_name": "TupleFilesystemStoreBackend",
-            # A `$` would be taken for a variable.
+            # A `$` would begin a variable.
             "base_directory": str(docs / name).replace("$", r"\$"),
         }
 
@@ -110,7 +110,7 @@ def publish(
     *,
     at: datetime,
 ) -> None:
-    """Write the pages of this run and the index; the oldest runs go."""
+    """Write the pages of this run and the index; delete the oldest runs."""
     docs = home.path / "data_docs"
     moment = at.astimezone(UTC)
     new: list[Any] = []
@@ -127,7 +127,7 @@ def publish(
             shutil.rmtree(docs / "validations" / name / old.name, ignore_errors=True)
             shutil.rmtree(old)
     context.build_data_docs(resource_identifiers=new)
-    shutil.rmtree(docs / "static")  # 4 MB for pages other than these
+    shutil.rmtree(docs / "static")  # 4 MB for pages we do not use
 
 
 def _result(one: Validated, run: RunIdentifier) -> ExpectationSuiteValidationResult:

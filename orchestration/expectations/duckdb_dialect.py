@@ -1,12 +1,12 @@
-"""SQLAlchemy on a DuckDB connection that somebody else opened and will close.
+"""A SQLAlchemy dialect for an existing DuckDB connection, which its owner closes.
 
-Great Expectations speaks SQLAlchemy alone. DuckDB's SQL is close to PostgreSQL's, whose
-dialect writes it; what is told about tables comes from DuckDB's own functions.
+Great Expectations only uses SQLAlchemy. DuckDB's SQL is close to PostgreSQL's, whose
+dialect writes it; metadata comes from DuckDB's own functions.
 
     engine = create_engine(URL, creator=lambda: connection, poolclass=StaticPool)
 
-Made for reading: transactions are left to DuckDB, one for each statement. A rollback
-when a connection goes back to its pool would take results that are not fetched yet.
+For reading only: each statement is its own transaction. A rollback when a connection
+returns to its pool would discard unfetched results.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -102,11 +102,11 @@ class Dialect(PGDialect):
         ]
 
     def get_pk_constraint(self, *_: Any, **__: Any) -> Any:
-        return {"constrained_columns": [], "name": None}  # dbt makes none
+        return {"constrained_columns": [], "name": None}  # dbt creates none
 
 
 def _names(connection: "Connection", what: str, schema: str | None = None) -> list[str]:
-    """What a `duckdb_…()` function names, in this database alone."""
+    """Return the names a `duckdb_…()` function lists, in this database only."""
     query = f"select {what} where database_name = current_database()"
     if schema is None:
         rows = connection.exec_driver_sql(query)

@@ -1,8 +1,8 @@
-"""Great Expectations' pages without what they fetch.
+"""Great Expectations' pages without external resources.
 
-Its own templates load styles and scripts from seven hosts on the internet: without
-those the index stays empty, and with them every reader is told to seven strangers. The
-content is rendered as ever; the page around it, its tables and its folds are these.
+Its own templates load styles and scripts from seven hosts: without them the index stays
+empty, and with them seven third parties learn of every reader. The content is rendered
+as usual; the page layout, tables and folds are replaced.
 """
 
 from typing import Any
@@ -66,7 +66,7 @@ _TABS = """\
 {% endfor %}
 """
 
-# Columns named twice are left out: the run by its time, the table by its name.
+# Skips duplicate columns: a run is named by its time, a table by its name.
 _TABLE = """\
 {% set columns = content_block["table_columns"]
   | rejectattr("field", "in", ["run_name", "batch_identifier"]) | list -%}
@@ -94,7 +94,7 @@ _FOLD = """\
 
 
 class PageView(DefaultJinjaPageView):
-    """Any page of the site, complete in itself."""
+    """Any page of the site, self-contained."""
 
     def __init__(self, **styles: Any) -> None:
         super().__init__(**styles)

@@ -1,7 +1,7 @@
-"""What may be told of a result of Great Expectations.
+"""Redacts results of Great Expectations.
 
-Results hold values out of tables, and so do the messages of some errors. Told are
-counts, numbers, instants, and names of columns and types; all else by how much it is.
+Results contain values from tables, and so do some error messages. Counts, numbers,
+instants, and names of columns and types are kept; other values are only counted.
 """
 
 import json
@@ -24,13 +24,13 @@ _COUNTS = (
     "unexpected_percent_total",
 )
 
-# What these observe is more than one number, but names and numbers all the same.
+# These observe more than one number, but only names and numbers.
 _NAMES_OR_NUMBERS = re.compile(
     r"expect_(table_columns_.*|column_type_.*|column_values_to_be_(of_type|in_type_list)"
     r"|column_quantile_values_.*|table_row_count_to_equal_other_table)"
 )
 
-# What an error may say: these speak of the query, never of values.
+# Errors that describe the query, never values.
 _SAFE_ERROR = re.compile(
     r"(?:Binder|Catalog|Parser|IO|Connection) Error: [^\n]+"
     r"|No provider found for [\w.]+"
@@ -43,7 +43,7 @@ _SAFE_ERROR = re.compile(
 def tellable(
     check: Check, found: ExpectationValidationResult | str
 ) -> ExpectationValidationResult:
-    """The result made new of what may be told; text is why there is none."""
+    """Return the redacted result; text is the reason why there is none."""
     observed: dict[str, Any] = {}
     why = found if isinstance(found, str) else _raised(found)
     if isinstance(found, ExpectationValidationResult):
@@ -72,9 +72,9 @@ def outcome(
     told: ExpectationValidationResult,
     names: Sequence[str] = (),
 ) -> Outcome:
-    """The outcome of a tellable result; `sentence` says what is expected.
+    """Return the outcome of a redacted result; `sentence` states the expectation.
 
-    `names` are values that may be told of the rows which should not be there.
+    `names` are values that may be shown of the rows that should not exist.
     """
     why = told.exception_info["exception_message"]
     observed = "not evaluated" if why else _observed(written.type, told)
@@ -103,9 +103,9 @@ def outcome(
 
 
 def _raised(found: ExpectationValidationResult) -> str | None:
-    """Why it could not be evaluated; None when it was."""
+    """Return why it could not be evaluated, or None if it was."""
     info = found.exception_info
-    # One for the expectation, or one for each number it needs.
+    # One for the expectation, or one per metric it needs.
     each = [info] if "raised_exception" in info else list(info.values())
     for one in each:
         if one["raised_exception"]:
@@ -115,7 +115,7 @@ def _raised(found: ExpectationValidationResult) -> str | None:
 
 
 def reason(text: str) -> str:
-    """An error's own words when they can hold no value, else its kind."""
+    """Return an error's message if it cannot contain values, else its type."""
     if said := _SAFE_ERROR.search(text):
         return said[0].strip().rstrip(".")
     kinds = re.findall(r"\b([A-Z]\w*(?:Error|Exception))\b", text)
@@ -124,7 +124,7 @@ def reason(text: str) -> str:
 
 
 def plain_number(value: Any) -> Any:
-    """A number as one would write it, so `1000` of `1000.0`; all else as it is."""
+    """Format a number as people write it, `1000` for `1000.0`; keep other values."""
     if isinstance(value, float | Decimal):
         number = float(f"{value:.12g}")
         return int(number) if number.is_integer() else number
@@ -132,7 +132,7 @@ def plain_number(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and instants; of anything else only how much it is."""
+    """Return numbers and instants; of other values only their count."""
     match value:
         case None | int() | float() | Decimal():
             return plain_number(value)
@@ -143,7 +143,7 @@ def _plain(value: Any) -> Any:
         case list() | tuple() | set() | dict():
             return f"{len(value)} values, not shown"
         case _ if hasattr(value, "item"):
-            return _plain(value.item())  # of numpy
+            return _plain(value.item())  # numpy scalars
         case _:
             return "a value that is not shown"
 

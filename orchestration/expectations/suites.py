@@ -1,29 +1,30 @@
-"""What is expected of the warehouse, `<folder>/<suite>/defs.yaml`, and if it holds.
+"""Reads expectations about the warehouse from `<folder>/<suite>/defs.yaml`.
 
-    table: identity.identity_health
-    expectations:
-      - name: largest_profile
-        description: No profile holds more identifiers than a person plausibly has.
-        severity: critical
-        type: expect_column_max_to_be_between
-        kwargs: {column: count_identifiers_largest, max_value: 1000}
+    type: orchestration.components.CheckSuite
+    attributes:
+      table: identity.identity_health
+      expectations:
+        - name: largest_profile
+          description: No profile holds more identifiers than a person plausibly has.
+          severity: critical
+          type: expect_column_max_to_be_between
+          kwargs: {column: count_identifiers_largest, max_value: 1000}
 
 `type` is one of Great Expectations' own, with its own `kwargs`, or
 `unexpected_rows_expectation` with an `unexpected_rows_query` that reads `{batch}`, the
-suite's table; `show` then names a column of it whose values may be told, such as names
-of sources or audiences, never of people.
+suite's table; `show` then names one of its columns whose values may be shown, such as
+names of sources or audiences, never of people.
 
-Great Expectations takes seconds to import, so loading does without it: what only it
-knows, its types and their kwargs, is found out when suites are validated.
+Great Expectations takes seconds to import, so loading does without it: its types and
+their kwargs are checked when suites are validated.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -33,9 +34,11 @@ from pydantic import (
     field_validator,
 )
 
+from connectors.component_files import CHECK_SUITE, attribute_faults, read
+from connectors.config_files import ConfigFile
 from connectors.errors import ConfigError
 
-__all__ = ["Expectation", "Outcome", "Severity", "Suite", "load_suites"]
+__all__ = ["Expectation", "Outcome", "Settings", "Severity", "Suite", "load_suites"]
 
 Severity = Literal["critical", "warning"]
 
@@ -44,15 +47,15 @@ CUSTOM_SQL = "unexpected_rows_expectation"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TYPE = re.compile(rf"expect_[a-z0-9_]+|{CUSTOM_SQL}")
 
-# Computed in Python alone, or in SQL only for the databases Great Expectations knows
-# by name: a regex or LIKE there raises "not supported for dialect duckdb".
+# Computed in Python only, or in SQL only for databases Great Expectations knows by
+# name: with a regex or LIKE it raises "not supported for dialect duckdb".
 _NOT_IN_DUCKDB = re.compile(
     r".*(_regex|_like_pattern)(_list)?|expect_column_values_to_"
     r"(be_dateutil_parseable|be_json_parseable|match_json_schema|match_strftime_format"
     r"|be_increasing|be_decreasing)"
 )
 
-# Every type would take these: what is stored of a result is not for a file to decide.
+# Every type accepts these, but a file must not change how results are stored.
 OURS = {
     *("batch_id", "catch_exceptions", "description", "id", "meta", "notes"),
     *("rendered_content", "result_format", "severity", "windows"),
@@ -61,9 +64,9 @@ OURS = {
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One thing that must hold, and where it is written.
+    """One condition that must hold, and where it is written.
 
-    `lines` holds the line of each key, those of `kwargs` as `kwargs.<key>`.
+    `lines` has the line of each key, those of `kwargs` as `kwargs.<key>`.
     """
 
     name: str
@@ -78,7 +81,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What is expected of one table, `schema.table` in the warehouse."""
+    """The expectations of one table, `schema.table` in the warehouse."""
 
     name: str
     file: Path
@@ -88,40 +91,38 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether one expectation holds; of text columns only values it may `show`."""
+    """The result of one expectation; of text columns only values it may `show`."""
 
     suite: str
     name: str
     passed: bool
     severity: Severity
     observed: str
-    message: str  # what was expected and what was found, one sentence
+    message: str  # expected and observed, in one sentence
     metadata: Mapping[str, int | float | str]
 
 
 def load_suites(folder: Path) -> dict[str, Suite]:
-    """Suites by name; a folder that does not exist holds none.
+    """Return suites by name; none if the folder does not exist.
 
     Raises:
         ConfigError: lists every fault of every file, with its line and what is allowed.
     """
+    files, faults = read(folder, CHECK_SUITE)
     found: dict[str, Suite] = {}
-    faults: list[str] = []
-    for place in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not place.is_dir() or place.name.startswith((".", "_")):
-            continue
-        read = _read(place)
-        if isinstance(read, Suite):
-            found[place.name] = read
+    for name, file in sorted(files.items()):
+        suite = _suite(name, file)
+        if isinstance(suite, Suite):
+            found[name] = suite
         else:
-            faults += read
+            faults += suite
     if faults:
         raise ConfigError("\n".join(faults))
     return found
 
 
 class _Entry(BaseModel):
-    """An expectation as written; `_File` knows its line."""
+    """An expectation as written."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -143,8 +144,8 @@ class _Entry(BaseModel):
             )
         if _NOT_IN_DUCKDB.fullmatch(value):
             raise ValueError(
-                f"{value} does not work on DuckDB; write {CUSTOM_SQL} with a query for "
-                "the rows that should not be there, such as: select 1 from {batch} "
+                f"{value} does not work on DuckDB; use {CUSTOM_SQL} with a query for "
+                "the rows that should not exist, such as: select 1 from {batch} "
                 "where not regexp_matches(country, '^[A-Z]{{2}}$')"
             )
         return value
@@ -163,7 +164,7 @@ class _Entry(BaseModel):
             and "quantile_ranges" not in value
             and all(value.get(bound) is None for bound in bounds)
         ):
-            raise ValueError("holds always; give min_value, max_value or both")
+            raise ValueError("always holds; set min_value, max_value or both")
         if type_ == CUSTOM_SQL:
             query = value.get("unexpected_rows_query")
             if not isinstance(query, str) or "{batch}" not in query:
@@ -177,110 +178,45 @@ class _Entry(BaseModel):
     @classmethod
     def _is_of_a_query(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("type", CUSTOM_SQL) != CUSTOM_SQL:
-            raise ValueError(f"is for {CUSTOM_SQL} alone")
+            raise ValueError(f"is only for {CUSTOM_SQL}")
         return value
 
 
-class _File(BaseModel):
+class Settings(BaseModel):
+    """The `attributes` of a suite."""
+
     model_config = ConfigDict(extra="forbid")
 
     table: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
     expectations: Annotated[list[_Entry], Field(min_length=1)]
 
 
-def _read(place: Path) -> Suite | list[str]:
-    """The suite of one folder, or its faults."""
-    file = place / "defs.yaml"
-    if not _NAME.fullmatch(place.name):
-        return [f"{place}: a suite's name is lower case letters, digits and _."]
+def _suite(name: str, file: ConfigFile) -> Suite | list[str]:
+    """The suite of one file, or its faults."""
+    if not _NAME.fullmatch(name):
+        return [
+            f"{file.path.parent}: a suite's name is lower case letters, digits and _."
+        ]
     try:
-        text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except FileNotFoundError:
-        return [f"{file}: missing; every folder here is a suite."]
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = file if mark is None else f"{file}, line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or type(error).__name__
-        return [f"{where}: not readable as YAML ({problem})."]
-    if not isinstance(content, dict):
-        return [f"{file}, line 1: must hold the keys `table` and `expectations`."]
-    lines: dict[tuple[int | str, ...], int] = {}
-    faults = [
-        f"{file}, line {number}: `{key}` is there twice; keep one."
-        for key, number in _walk(node, (), lines)
-    ]
-    try:
-        written = _File.model_validate(content)
+        written = Settings.model_validate(file.content["attributes"])
     except ValidationError as error:
-        return [*faults, *_faults(file, error, lines)]
+        return [*attribute_faults(file, Settings, error)]
+    faults: list[str] = []
     expectations: dict[str, Expectation] = {}
     for position, entry in enumerate(written.expectations):
-        own = ("expectations", position)
-        line = lines.get((*own, "name"), lines[own])  # by `<<`, it may have none
+        own = ("attributes", "expectations", position)
+        line = file.line((*own, "name"))
         if entry.name in expectations:
-            first = expectations[entry.name].line
             faults.append(
-                f"{file}, line {line}: the name `{entry.name}` is taken by line "
-                f"{first}; names are unique in a suite."
+                f"{file.path}, line {line}: the name `{entry.name}` is taken by line "
+                f"{expectations[entry.name].line}; names are unique in a suite."
             )
             continue
-        below = {
-            ".".join(map(str, path[2:])): found
-            for path, found in lines.items()
-            if path[:2] == own and len(path) > 2
+        lines = {key: file.line((*own, key)) for key in _Entry.model_fields}
+        lines |= {
+            f"kwargs.{key}": file.line((*own, "kwargs", key)) for key in entry.kwargs
         }
         expectations[entry.name] = Expectation(
-            **entry.model_dump(), line=line, lines=below
+            **entry.model_dump(), line=line, lines=lines
         )
-    if faults:
-        return faults
-    return Suite(place.name, file, written.table, tuple(expectations.values()))
-
-
-def _walk(
-    node: yaml.Node | None,
-    path: tuple[int | str, ...],
-    lines: dict[tuple[int | str, ...], int],
-) -> Iterator[tuple[str, int]]:
-    """Notes the line of every key and item; gives the keys that are there twice."""
-    if node is None or len(path) > 20:  # an anchor may hold itself
-        return
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield from _walk(item, (*path, number), lines)
-    elif isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = str(key.value)
-            if name in seen:
-                yield name, key.start_mark.line + 1
-            seen.add(name)
-            lines[*path, name] = key.start_mark.line + 1
-            yield from _walk(value, (*path, name), lines)
-
-
-def _faults(
-    file: Path, error: ValidationError, lines: Mapping[tuple[int | str, ...], int]
-) -> Iterator[str]:
-    for fault in error.errors(include_input=False, include_url=False):
-        path = fault["loc"]
-        known = path
-        while known not in lines:
-            known = known[:-1]
-        key = ".".join(str(part) for part in path)
-        where = f"{file}, line {lines[known]}: `{key}`"
-        holder = _File if len(path) == 1 else _Entry
-        match fault["type"]:
-            case "extra_forbidden":
-                allowed = ", ".join(holder.model_fields)
-                yield f"{where} is not a key here; allowed are: {allowed}."
-            case "model_type":
-                allowed = ", ".join(_Entry.model_fields)
-                yield f"{where} must hold the keys: {allowed}."
-            case "value_error":
-                yield f"{where}: {fault['ctx']['error']}."
-            case _:
-                yield f"{where}: {fault['msg']}."
+    return faults or Suite(name, file.path, written.table, tuple(expectations.values()))

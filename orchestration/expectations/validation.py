@@ -1,4 +1,4 @@
-"""Great Expectations at work; importing this takes seconds."""
+"""Runs Great Expectations; importing this module takes seconds."""
 
 import html
 import logging
@@ -36,7 +36,7 @@ from orchestration.expectations.suites import (
 
 __all__ = ["run"]
 
-# Its warnings are for whoever develops it: that it does not know DuckDB, for one.
+# Its warnings are for its developers, such as that it does not know DuckDB.
 logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 MAX_SHOWN = 10
@@ -46,7 +46,7 @@ _PAGEABLE = {"observed_value", "unexpected_percent"}
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An expectation that Great Expectations understands, and says in a sentence."""
+    """An expectation that Great Expectations supports, and its sentence."""
 
     written: Expectation
     check: Check
@@ -98,13 +98,13 @@ def _understand_all(suites: Sequence[Suite]) -> list[list[_Known]]:
 
 
 def _understand(written: Expectation) -> _Known | list[tuple[int, str]]:
-    """The expectation, or its faults and their lines."""
+    """Return the expectation, or its faults with their lines."""
     line = written.lines.get("type", written.line)
     try:
         kind = get_expectation_impl(written.type)
     except ExpectationNotFoundError:
         page = "https://greatexpectations.io/expectations"
-        return [(line, f"`{written.type}` is none of the types listed at {page}.")]
+        return [(line, f"`{written.type}` is not one of the types listed at {page}.")]
     try:
         check = kind(**written.kwargs)
     except ValidationError as error:
@@ -117,7 +117,7 @@ def _understand(written: Expectation) -> _Known | list[tuple[int, str]]:
     check.rendered_content = None
     check.meta = {"name": written.name}
     check.severity = FailureSeverity(written.severity)
-    check.description = html.escape(about)  # the pages take it as it is
+    check.description = html.escape(about)  # the pages do not escape it
     if sentence is None or written.type == CUSTOM_SQL:
         sentence = description
     return _Known(written, check, sentence)
@@ -142,7 +142,7 @@ def _wrong_kwargs(
 
 
 def _sentence(check: Check) -> str | None:
-    """What is expected, in Great Expectations' words; None where it has none."""
+    """Return the expectation in Great Expectations' words, or None if it has none."""
     check.render()
     for content in check.rendered_content or []:
         values = {
@@ -158,7 +158,7 @@ def _sentence(check: Check) -> str | None:
 def _shown(
     warehouse: duckdb.DuckDBPyConnection | str, suite: Suite, written: Expectation
 ) -> list[str]:
-    """The first values of the column that may be told, in order."""
+    """Return the column's first values that may be shown, sorted."""
     if written.show is None or isinstance(warehouse, str):
         return []
     query = written.kwargs["unexpected_rows_query"].format(batch=suite.table)
@@ -174,14 +174,14 @@ def _shown(
 
 @contextmanager
 def _opened(home: Home) -> Iterator[duckdb.DuckDBPyConnection | str]:
-    """The warehouse to read, or why it cannot be; closed with all that reads of it."""
+    """Yield the open warehouse, or why it cannot be opened; close it afterwards."""
     try:
         connection = duckdb.connect(str(home.warehouse), read_only=True)
     except duckdb.Error as error:
         yield f"the warehouse cannot be opened ({reason(str(error))})"
         return
     with connection:
-        connection.execute("set global TimeZone = 'UTC'")  # as dbt has it
+        connection.execute("set global TimeZone = 'UTC'")  # as in dbt
         yield connection
 
 
@@ -191,7 +191,7 @@ def _found(
     suite: Suite,
     known: Sequence[_Known],
 ) -> dict[str, ExpectationValidationResult | str]:
-    """What was found, or why nothing was, of each by its name."""
+    """Return each expectation's result by name, or why there is none."""
     if isinstance(warehouse, str):
         return {one.written.name: warehouse for one in known}
     found: dict[str, ExpectationValidationResult | str] = {
@@ -203,14 +203,14 @@ def _found(
     if rest:
         try:
             found.update(_evaluated(context, warehouse, suite, rest))
-        except Exception as error:  # noqa: BLE001 (told as the outcome of each)
+        except Exception as error:  # noqa: BLE001 (becomes the outcome of each)
             why = reason(f"{type(error).__name__}: {error}")
             found.update({one.written.name: why for one in rest})
     return found
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, suite: Suite) -> dict[str, str]:
-    """Why an expectation cannot be evaluated, by name: its table or column lacks."""
+    """Return by name the expectations whose table or column is missing."""
     columns = {
         str(name).lower()
         for (name,) in connection.execute(
@@ -245,7 +245,7 @@ def _evaluated(
     suite: Suite,
     known: Sequence[_Known],
 ) -> dict[str, ExpectationValidationResult]:
-    """What Great Expectations found, by name."""
+    """Return Great Expectations' results by name."""
     schema, _, table = suite.table.partition(".")
     source = context.data_sources.add_sql(  # type: ignore[call-arg] # kwargs
         suite.name,

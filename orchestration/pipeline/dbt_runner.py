@@ -17,15 +17,14 @@ import msgspec
 
 from connectors.errors import LoomlineError
 from connectors.landing.manifest import Manifest
+from orchestration.pipeline.model_errors import parse_failure, run_failures
+from orchestration.pipeline.parsed import ParsedProject, source_files
 from orchestration.project import Project
 
 if TYPE_CHECKING:
     from dbt.contracts.graph import manifest as dbt_manifest
 
-__all__ = ["BUILD_FLAGS", "Models", "ModelsFailed", "open_when_free", "without_values"]
-
-ROW_ERROR = re.compile(r"(Conversion|Constraint|Invalid Input|Out of Range) Error")
-"""DuckDB's messages of these kinds quote values of a row, the others names in SQL."""
+__all__ = ["BUILD_FLAGS", "Models", "ModelsFailed", "open_when_free"]
 
 BUILD_FLAGS = ("--exclude-resource-type", "unit_test")
 """Unit tests are for whoever changes a model, not for every run."""
@@ -86,10 +85,10 @@ class Models:
                 # dbt would hold the file, and the lock on it, as long as we live.
                 DuckDBConnectionManager.close_all_connections()
         if result.exception is not None:
-            raise ModelsFailed(without_values(str(result.exception))) from None
+            raise self._failed(result.exception) from None
         nodes: list[Any] = list(result.result)
         if not result.success:
-            raise ModelsFailed(_failures(nodes), nodes)
+            raise ModelsFailed(run_failures(nodes, self.project.path), nodes)
         return nodes
 
     @contextmanager
@@ -145,7 +144,7 @@ class Models:
         arguments += ["--resource-type", "model", "--resource-type", "seed"]
         result = self._invoke([*arguments, "--output", "name"])
         if not result.success:
-            raise ModelsFailed(without_values(str(result.exception))) from None
+            raise self._failed(result.exception) from None
         return set(result.result)
 
     def manifest_path(self) -> Path:
@@ -163,10 +162,7 @@ class Models:
         """Whether a file of the project is newer than dbt's manifest."""
         if not self._manifest_path.exists():
             return True
-        folder = self.project.path
-        files = [folder / "dbt_project.yml", folder / "profiles.yml"]
-        for name in ("models", "macros", "seeds", "tests/data", "orchestration/defs"):
-            files += [folder / name, *(folder / name).rglob("*")]
+        files = source_files(self.project.path)
         newest = max(file.stat().st_mtime for file in files)
         return self._manifest_path.stat().st_mtime < newest
 
@@ -181,12 +177,20 @@ class Models:
         Raises:
             ModelsFailed: a file cannot be read as what it should be.
         """
+        if self._manifest is not None:
+            return
+        self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
+        parsed = ParsedProject(self.project.path, self._variables)
+        self._manifest = parsed.load()
         if self._manifest is None:
-            self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
             result = self._invoke(["parse"])
             if not result.success:
-                raise ModelsFailed(without_values(str(result.exception))) from None
+                raise self._failed(result.exception) from None
             self._manifest = result.result
+            parsed.save()
+
+    def _failed(self, error: object) -> ModelsFailed:
+        return ModelsFailed(parse_failure(error, self.project.path))
 
     def _invoke(self, arguments: list[str]) -> Any:
         from dbt.cli.main import dbtRunner  # seconds to import: only when needed
@@ -231,23 +235,3 @@ def open_when_free(
                 say(f"Waiting for {held[1]} to close {path}")
                 has_said = True
             time.sleep(0.5)
-
-
-def without_values(message: str) -> str:
-    """A message of dbt without what it may quote of a row."""
-    if ROW_ERROR.search(message):
-        message = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", message)
-    return re.sub(r"[^\s'\"(<]+@[^\s'\")>]+", "…@…", message)
-
-
-def _failures(nodes: list[Any]) -> str:
-    lines = [
-        without_values(
-            f"{node.node.name}: {' '.join((node.message or node.status).split())}"
-        )
-        for node in nodes
-        if node.status in ("error", "fail", "runtime error")
-    ]
-    return "\n".join(lines) or (
-        "dbt stopped without naming a model; `dbt build` shows its own words."
-    )

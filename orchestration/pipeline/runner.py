@@ -74,7 +74,8 @@ class Pipeline:
         due = {*audiences} if only is None else {*only}
         selection = dg.AssetSelection.all() - unselected(audiences, due)
         if not push:
-            selection -= push_keys(audiences, self.project.destinations())
+            pushes = push_keys(audiences, self.project.destinations())
+            selection -= dg.AssetSelection.assets(*pushes)
         keys = selection.resolve(self._assets)
         result = self._execute([*keys], at=at, full_refresh=full_refresh)
         for one in result.pushes:

@@ -1,4 +1,4 @@
-"""The public tables of the warehouse, in the parts that become files."""
+"""Lists the public tables of the warehouse, split into parts that become files."""
 
 import hashlib
 from collections.abc import Iterator
@@ -24,27 +24,27 @@ PARTITIONED = {
     "staging.dispositions": "received_at",
     "profiles.profile_events": "timestamp",
 }
-"""Tables that only grow, and the column that tells which of their files grows."""
+"""Append-only tables, and the column that partitions their files."""
 
 PART_ROWS = 250_000
-"""A month is one file until it holds more rows than this, then a file a day, then an
-hour. So many rows of staging.events take 1.4 s to write; smaller files would be
+"""A month is one file until it has more rows than this, then one file per day, then per
+hour. Writing this many rows of staging.events takes 1.4 s; smaller files would number
 thousands after a few years."""
 
 SCHEMAS = ("staging", "events", "identity", "profiles", "audiences", "destinations")
 ALONE = ("raw.loads",)
 
 STREAMS = ("raw.dispositions", "raw.received_counts")
-"""Raw streams that are published, as the files they are."""
+"""Raw streams published as the files they are."""
 
 NEWEST = "staging.int_dispositions"
-"""Its newest load is the last that the models have seen. A version shows the streams up
-to there, so that received = admitted + refused = accepted + … holds within it."""
+"""The models have seen the streams up to this table's newest load. A version shows the
+streams up to it, so that received = admitted + refused = accepted + … holds in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TablePart:
-    """Rows of a table that make one file, as they are in the warehouse or in `file`."""
+    """Rows of a table that make one file; in the warehouse, or already in `file`."""
 
     name: str
     condition: str
@@ -55,7 +55,7 @@ class TablePart:
 
 @dataclass(frozen=True, slots=True)
 class WarehouseTable:
-    """A table of the warehouse and what it holds now."""
+    """A table of the warehouse and its current contents."""
 
     schema: str
     name: str
@@ -65,9 +65,9 @@ class WarehouseTable:
 
 
 def _is_public(schema: str, name: str) -> bool:
-    """Whether a table or view of the warehouse is published.
+    """Return whether a table or view of the warehouse is published.
 
-    Tables of events are named by senders, but never like those that are left out.
+    Senders choose the names of event tables, but never one that is excluded here.
     """
     if f"{schema}.{name}" in ALONE:
         return True
@@ -77,12 +77,12 @@ def _is_public(schema: str, name: str) -> bool:
 def warehouse_tables(
     home: Home, warehouse: duckdb.DuckDBPyConnection
 ) -> tuple[list[WarehouseTable], tuple[str, ...]]:
-    """The public tables, and the names of views that cannot be read any longer.
+    """Return the public tables, and the names of unreadable views.
 
-    dbt leaves the views of a removed model where they are, also when the tables they
-    read are gone: that must not keep everything else from being published.
+    dbt leaves the views of a removed model in place, even if their tables are gone:
+    they must not block publishing everything else.
     """
-    found = warehouse.execute(
+    relations = warehouse.execute(
         """
         select schema_name, table_name from duckdb_tables()
         where database_name = current_database() and not temporary
@@ -94,7 +94,7 @@ def warehouse_tables(
     ).fetchall()
     tables: list[WarehouseTable] = []
     unreadable: list[str] = []
-    for schema, name in found:
+    for schema, name in relations:
         if f"{schema}.{name}" in STREAMS:
             tables.append(_stream(home, warehouse, schema, name))
         if not _is_public(schema, name):
@@ -115,9 +115,9 @@ def warehouse_tables(
 def _stream(
     home: Home, warehouse: duckdb.DuckDBPyConnection, schema: str, name: str
 ) -> WarehouseTable:
-    """A raw stream: the files of all loads that the models have seen.
+    """Return a raw stream: the files of all loads that the models have seen.
 
-    The first is the empty one that has all columns; older files may lack some.
+    The first file is empty and has all columns; older files may lack some.
     """
     empty = home.raw / "schema" / f"{name}.parquet"
     described = warehouse.execute(
@@ -145,11 +145,11 @@ def _parts(
     name: str,
     columns: dict[str, str],
 ) -> Iterator[TablePart]:
-    """A table's files to be, and a fingerprint of each one's rows in any order.
+    """Yield a table's future files, each with an order-independent fingerprint.
 
-    The sum of the rows' hashes: it does not lose rows that are there twice, as xor
-    would. `hash` takes an empty list for null, and a struct of nulls too, so that
-    nested columns go in as text as well.
+    It is the sum of the rows' hashes: unlike xor, a sum does not cancel duplicate rows.
+    `hash` does not distinguish an empty list or a struct of nulls from null, so nested
+    columns are also hashed as text.
     """
     hashed = [quote_name(column) for column in columns]
     hashed += [
@@ -166,7 +166,7 @@ def _parts(
         yield TablePart("all", "true", rows, total)
         return
     quoted = quote_name(column)
-    # Years of four digits; whatever lies outside them is a mistake, and kept together.
+    # Years of four digits; anything else is a mistake, and goes into one file.
     is_dated = f"{quoted} >= '1000-01-01' and {quoted} < '9999-01-01'"
     hours = warehouse.execute(
         f"""
@@ -188,7 +188,7 @@ def _parts(
 def _split(
     hours: list[tuple[str, int, int]], quoted: str, tiers: tuple[str, ...]
 ) -> Iterator[TablePart]:
-    """One part per month; of those with too many rows one per day, then per hour."""
+    """Yield one part per month; if it has too many rows, per day, then per hour."""
     tier, *finer = tiers
     length, start = {
         "month": (7, "{}-01"),
@@ -209,5 +209,5 @@ def _split(
 
 
 def digest_sum(sha256: str) -> int:
-    """A file's digest as the `sum` of a part."""
+    """Convert a file's digest to the `sum` of a part."""
     return int(sha256[:32], 16)

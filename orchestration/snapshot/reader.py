@@ -1,4 +1,4 @@
-"""Reads the published snapshot, in a database of its own."""
+"""Reads the published snapshot, in its own in-memory database."""
 
 import os
 import tempfile
@@ -27,15 +27,15 @@ __all__ = [
 
 _SAFE: dict[str, str | bool | int | float | list[str]] = {
     "allow_community_extensions": False,
-    "allow_persistent_secrets": False,  # those of the user, for other tools
+    "allow_persistent_secrets": False,  # the user's, for other tools
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    "python_enable_replacements": False,  # variables of this program as tables
+    "python_enable_replacements": False,  # Python variables as tables
 }
 
 
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a table. `hash` tells whether its rows are the same, in any order."""
+    """One file of a table. `hash` is the same for the same rows, in any order."""
 
     path: str  # below the version's folder
     rows: int
@@ -44,15 +44,15 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotTable(msgspec.Struct, frozen=True, kw_only=True):
-    """One table; `hash` is of all its rows.
+    """One table; `hash` covers all its rows.
 
-    `load_seq` is the last load whose rows count, of a raw stream: a compacted file may
-    hold later ones. None for other tables.
+    For a raw stream `load_seq` is the last load whose rows count: a compacted file may
+    contain later ones. None for other tables.
     """
 
     schema: str
     name: str
-    columns: dict[str, str]  # and DuckDB's type of each
+    columns: dict[str, str]  # name → DuckDB type
     rows: int
     hash: str
     files: tuple[SnapshotFile, ...]
@@ -60,20 +60,20 @@ class SnapshotTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A version, as its snapshot.json describes it."""
+    """A version, as described by its snapshot.json."""
 
     version: str
-    at: datetime  # the run's instant of evaluation
+    at: datetime  # the run's as-of instant
     published_at: datetime
     layout: int
     tables: tuple[SnapshotTable, ...]
 
 
 def read_snapshot(home: Home) -> Snapshot:
-    """What the current version holds.
+    """Return the description of the current version.
 
     Raises:
-        ConfigError: nothing is published yet.
+        ConfigError: nothing has been published yet.
     """
     version = current_version(home)
     if version is None:
@@ -87,28 +87,29 @@ def read_snapshot(home: Home) -> Snapshot:
 def open_snapshot(
     home: Home, snapshot: Snapshot | None = None, *, is_safe: bool = True
 ) -> duckdb.DuckDBPyConnection:
-    """A database in memory with the published tables under their public names.
+    """Open an in-memory database with the published tables under their public names.
 
-    It stays with one version, the current one unless another is given, whatever is
-    published meanwhile. No lock is taken and nothing is waited for.
+    It stays on one version, by default the current one, whatever is published
+    meanwhile. It takes no lock and waits for nothing.
 
-    A safe one opens the version's files and no others, loads no extension, and keeps
-    these settings. DuckDB makes no difference between reading and writing there: who
-    runs statements of others refuses those that write files (COPY and the like).
+    A safe connection opens only the version's files, loads no extension, and locks
+    these settings. DuckDB does not distinguish reading from writing there: code that
+    runs untrusted statements must refuse those that write files (COPY and the like).
 
     Raises:
+        ConfigError: nothing has been published yet.
         ConfigError: nothing is published yet.
     """
     snapshot = snapshot or read_snapshot(home)
     connection = duckdb.connect(config=_SAFE if is_safe else {})
     connection.execute("set TimeZone = 'UTC'")
-    # What does not fit into memory, not below the working directory.
+    # DuckDB would otherwise spill below the working directory.
     spill = Path(tempfile.gettempdir()) / f"loomline-{os.getuid()}"
     spill.mkdir(mode=0o700, exist_ok=True)
     connection.execute(f"set temp_directory = {quote_text(str(spill))}")
     for statement in _statements(home, snapshot):
         connection.execute(statement)
-    # `show tables` lists them all, and a name that only one schema has needs no schema.
+    # `show tables` lists them all, and a unique table name needs no schema.
     schemas = ["main", *dict.fromkeys(table.schema for table in snapshot.tables)]
     connection.execute(f"set search_path = {quote_text(','.join(schemas))}")
     if is_safe:
@@ -122,10 +123,9 @@ def open_snapshot(
 
 
 def _statements(home: Home, snapshot: Snapshot) -> Iterator[str]:
-    """SQL that gives an empty DuckDB the tables of a version.
+    """Yield SQL that creates a version's tables in an empty DuckDB.
 
-    In a database of the warehouse's name, so that compiled SQL of the models finds
-    them too.
+    The database has the warehouse's name, so that the models' compiled SQL works, too.
     """
     folder = home.published / snapshot.version
     yield "attach ':memory:' as warehouse"
@@ -144,7 +144,7 @@ def _statements(home: Home, snapshot: Snapshot) -> Iterator[str]:
         )
         options, condition = "hive_partitioning = false", ""
         if table.load_seq is not None:
-            # Only compacted files have the column; of the others all rows count.
+            # Only compacted files have the column; in others all rows count.
             options += ", union_by_name = true"
             condition = f"\nwhere coalesce(load_seq, 0) <= {table.load_seq}"
         yield (
@@ -176,5 +176,5 @@ def quote_text(value: str) -> str:
 
 
 def is_wide(kind: str) -> bool:
-    """128-bit integers: Parquet has none, and DuckDB would round them to doubles."""
+    """Return whether Parquet lacks the type; DuckDB would round it to a double."""
     return "HUGEINT" in kind

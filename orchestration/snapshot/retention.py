@@ -1,4 +1,4 @@
-"""Versions of the snapshot: which there are, and which readers are done with."""
+"""Versions of the snapshot: lists them, and deletes those readers no longer need."""
 
 import os
 import re
@@ -10,12 +10,12 @@ from connectors.home import Home
 __all__ = ["READERS_S", "current_version", "retire", "version_names"]
 
 READERS_S = 3600.0
-"""A version that is neither current nor the one before is deleted this long after it
-was replaced. A reader that began with it has that time to end."""
+"""A version that is neither current nor the previous one is deleted this long after it
+was replaced, so that readers that began with it can finish."""
 
 
 def version_names(home: Home) -> dict[int, str]:
-    """Every version that is there, whole or not, by its number."""
+    """Return every existing version, complete or not, by its number."""
     if not home.published.is_dir():
         return {}
     found = (
@@ -33,7 +33,7 @@ def current_version(home: Home) -> str | None:
 
 
 def retire(home: Home, clock: Callable[[], float]) -> None:
-    """Remove what a killed call left, and versions whose readers are done."""
+    """Delete leftovers of killed calls, and versions readers no longer need."""
     versions = version_names(home)
     current = current_version(home)
     newest = next((n for n, name in versions.items() if name == current), 0)
@@ -45,7 +45,7 @@ def retire(home: Home, clock: Callable[[], float]) -> None:
             continue
         if number in whole and clock() - path.stat().st_mtime <= READERS_S:
             continue
-        # Away first: under its name a version is whole.
+        # Rename first: a version under its own name must be complete.
         path.replace(path.with_name(f".{name}.gone"))
     if home.published.is_dir():
         for path in home.published.glob(".*"):

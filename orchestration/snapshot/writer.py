@@ -1,17 +1,17 @@
-"""The published snapshot: what readers read while runs write the warehouse.
+"""Writes the published snapshot, for readers while runs write the warehouse.
 
     published/
         20261121T150000Z-0007/
             staging/events/2026-11.parquet
             raw/dispositions/….parquet
             …
-            snapshot.json       what is in it
-            open.sql            the tables under their public names, in any DuckDB
-        current                 a link to the version that is whole and newest
+            snapshot.json       its contents
+            open.sql            creates the tables under their public names, in DuckDB
+        current                 a link to the newest complete version
 
-A version is never changed once `current` has named it. It shares the files that did
-not change with the version before it (hard links), so a run writes what it changed.
-Files of the raw streams never change: a version links them and writes nothing.
+A version is immutable once `current` points to it. It shares unchanged files with the
+previous version (hard links), so a run writes only what changed. Files of the raw
+streams never change: a version links them and writes nothing.
 """
 
 import os
@@ -47,36 +47,36 @@ from orchestration.snapshot.retention import retire, version_names
 __all__ = ["PublishFailed", "Published", "publish"]
 
 LAYOUT = 1
-"""Rises when files of older versions can no longer be shared."""
+"""Increase it when files of older versions can no longer be shared."""
 
 
 class PublishFailed(LoomlineError):
-    """Nothing was published; readers go on with the version they have."""
+    """Nothing was published; readers keep the version they have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a call of `publish` did."""
+    """The result of `publish`."""
 
     version: str
-    is_new: bool  # False when nothing had changed
+    is_new: bool  # False if nothing had changed
     tables: int
     rows: int
     files_written: int
-    files_kept: int  # shared with the version before or the raw streams
+    files_kept: int  # shared with the previous version or the raw streams
     bytes_written: int
     seconds: float
-    unreadable: tuple[str, ...]  # views whose tables are gone: left out
+    unreadable: tuple[str, ...]  # views without their tables: skipped
 
 
 def publish(
     home: Home, *, at: datetime, clock: Callable[[], float] = time.time
 ) -> Published:
-    """Make what the warehouse holds the version that readers find; only what changed.
+    """Publish the warehouse's tables as a new version; write only what changed.
 
-    For the holder of `run.lock`, while no process has the warehouse open for writing;
-    it is opened read-only, and closed again. Stopped anywhere, `current` is the former
-    or the new version, whole, and what is left over is removed by the next call.
+    The caller holds `run.lock`, and no process has the warehouse open for writing; it
+    is opened read-only and closed again. If this is stopped at any point, `current` is
+    the previous or the new version, complete, and the next call removes leftovers.
 
     Raises:
         PublishFailed: the warehouse cannot be opened or read, or the disk is full.
@@ -84,23 +84,23 @@ def publish(
     started = time.monotonic()
     number = 1 + max(version_names(home), default=0)
     retire(home, clock)
-    former = _former(home)
-    snapshot = former
+    previous = _previous(home)
+    snapshot = previous
     written: list[SnapshotFile] = []
     try:
         with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
             warehouse.execute("set TimeZone = 'UTC'")
-            # Give memory back between tables; some take much for a moment.
+            # Return memory between tables; some need a lot for a moment.
             warehouse.execute("set allocator_bulk_deallocation_flush_threshold='8MB'")
             tables, unreadable = warehouse_tables(home, warehouse)
-            shared = _shared(home, former, tables)
+            shared = _shared(home, previous, tables)
             if snapshot is None or not _is_same(home, snapshot, tables, shared):
                 name = f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{number:04}"
                 snapshot, written = _write(
-                    warehouse, home, name, at, clock, tables, shared, former
+                    warehouse, home, name, at, clock, tables, shared, previous
                 )
-                if former is not None:  # readers that start now find the new one
-                    os.utime(home.published / former.version, (clock(), clock()))
+                if previous is not None:  # its grace period begins now
+                    os.utime(home.published / previous.version, (clock(), clock()))
                 _swap(home, name)
     except (duckdb.Error, OSError) as error:
         retire(home, clock)
@@ -111,7 +111,7 @@ def publish(
     files = sum(len(table.files) for table in snapshot.tables)
     return Published(
         version=snapshot.version,
-        is_new=snapshot is not former,
+        is_new=snapshot is not previous,
         tables=len(snapshot.tables),
         rows=sum(table.rows for table in snapshot.tables),
         files_written=len(written),
@@ -123,13 +123,13 @@ def publish(
 
 
 def _shared(
-    home: Home, former: Snapshot | None, tables: list[WarehouseTable]
+    home: Home, previous: Snapshot | None, tables: list[WarehouseTable]
 ) -> dict[tuple[str, str, str], SnapshotFile]:
-    """Files of the former version that the new one holds as well, by their part."""
-    if former is None or former.layout != LAYOUT:
+    """Return the files the new version shares with the previous one, by part."""
+    if previous is None or previous.layout != LAYOUT:
         return {}
-    folder = home.published / former.version
-    before = {(table.schema, table.name): table for table in former.tables}
+    folder = home.published / previous.version
+    before = {(table.schema, table.name): table for table in previous.tables}
     shared: dict[tuple[str, str, str], SnapshotFile] = {}
     for table in tables:
         other = before.get((table.schema, table.name))
@@ -151,22 +151,22 @@ def _shared(
 
 def _is_same(
     home: Home,
-    former: Snapshot,
+    previous: Snapshot,
     tables: list[WarehouseTable],
     shared: dict[tuple[str, str, str], SnapshotFile],
 ) -> bool:
-    """Whether a new version would be the former one; not when the home was moved."""
-    files = sum(len(table.files) for table in former.tables)
+    """Return whether nothing has changed; False also if the home was moved."""
+    files = sum(len(table.files) for table in previous.tables)
     parts = sum(len(table.parts) for table in tables)
     try:
-        script = (home.published / former.version / "open.sql").read_bytes()
+        script = (home.published / previous.version / "open.sql").read_bytes()
     except FileNotFoundError:
         return False
     return (
-        [table.load_seq for table in former.tables]
+        [table.load_seq for table in previous.tables]
         == [table.load_seq for table in tables]
         and len(shared) == files == parts
-        and script == open_script(home, former)
+        and script == open_script(home, previous)
     )
 
 
@@ -178,9 +178,9 @@ def _write(
     clock: Callable[[], float],
     tables: list[WarehouseTable],
     shared: dict[tuple[str, str, str], SnapshotFile],
-    former: Snapshot | None,
+    previous: Snapshot | None,
 ) -> tuple[Snapshot, list[SnapshotFile]]:
-    """The version's folder, whole and on disk, and which of its files are new."""
+    """Write the version's folder durably; return it and its new files."""
     folder = home.published / version
     is_first = not home.published.exists()
     folder.mkdir(parents=True)
@@ -194,12 +194,12 @@ def _write(
             path = _path(table, part)
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             file = shared.get((table.schema, table.name, part.name))
-            if file is None or former is None:
+            if file is None or previous is None:
                 file = _make_file(warehouse, table, part, folder, path)
                 if part.file is None:
                     written.append(file)
             else:
-                _link(home.published / former.version / path, folder / path)
+                _link(home.published / previous.version / path, folder / path)
             files.append(file)
         entries.append(
             SnapshotTable(
@@ -237,7 +237,7 @@ def _make_file(
     folder: Path,
     path: str,
 ) -> SnapshotFile:
-    """Rows in an order of their own, so that the same rows are the same bytes."""
+    """Write sorted rows, so that the same rows give the same bytes."""
     if part.file is not None:
         _link(part.file, folder / path)
         size = (folder / path).stat().st_size
@@ -263,26 +263,26 @@ def _make_file(
     return SnapshotFile(path=path, rows=rows, bytes=size, hash=_hex(part.sum))
 
 
-def _link(former: Path, new: Path) -> None:
-    """The same file under a second name; a copy where a file can have but one."""
+def _link(previous: Path, new: Path) -> None:
+    """Hard-link a file, or copy it if the file system has no hard links."""
     try:
-        new.hardlink_to(former)
+        new.hardlink_to(previous)
     except OSError:
-        shutil.copyfile(former, new)
+        shutil.copyfile(previous, new)
         with new.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def _swap(home: Home, version: str) -> None:
-    """From here on readers find this version."""
+    """Make this version the current one."""
     beside = home.published / ".current.part"
     beside.symlink_to(version)
     beside.replace(home.published / "current")
     sync_folder(home.published)
 
 
-def _former(home: Home) -> Snapshot | None:
-    """The version before the one to come, when it can be read."""
+def _previous(home: Home) -> Snapshot | None:
+    """Return the current version if it is readable."""
     try:
         return read_snapshot(home)
     except (ConfigError, FileNotFoundError, msgspec.MsgspecError):
@@ -294,7 +294,7 @@ def _path(table: WarehouseTable, part: TablePart) -> str:
 
 
 def _folder(name: str) -> str:
-    """A table's name as the name of a folder; no two names become one."""
+    """Convert a table's name to a folder's name, one to one."""
     escaped = re.sub(
         r"[\x00-\x1f\x7f%/\\*?\[\]:]", lambda found: f"%{ord(found[0]):02X}", name
     )

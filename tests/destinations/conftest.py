@@ -2,12 +2,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from deliveries import SECRET, Acknowledgements, Clock
 
 from connectors.destinations.outbox import Outbox
 from connectors.destinations.webhook import Webhook
 from connectors.webhook_secrets import secret_bytes
 from orchestration.demo.sandbox.server import Sandbox
+from tests.support.deliveries import SECRET, Acknowledgements, Clock
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from pathlib import Path
+from textwrap import indent
 
 import pytest
-from deliveries import SECRET
 
 from connectors.destinations import file, webhook
 from connectors.destinations.settings import (
@@ -13,6 +13,7 @@ from connectors.destinations.settings import (
     open_destination,
 )
 from connectors.errors import ConfigError
+from tests.support.deliveries import SECRET
 
 WEBHOOK = "kind: webhook\nurl: https://crm.example/hook\nsecret_env: CRM_SECRET\n"
 FILE = "kind: file\nurl: ${LOOMLINE_HOME}/deliveries\nformat: csv\n"
@@ -21,8 +22,15 @@ FILE = "kind: file\nurl: ${LOOMLINE_HOME}/deliveries\nformat: csv\n"
 def write(folder: Path, **contents: str) -> Path:
     for name, content in contents.items():
         (folder / name).mkdir(parents=True)
-        (folder / name / "defs.yaml").write_text(content)
+        (folder / name / "defs.yaml").write_text(destination(content))
     return folder
+
+
+def destination(attributes: str) -> str:
+    return (
+        "type: orchestration.components.Destination\nattributes:\n"
+        f"{indent(attributes, '  ')}\n"
+    )
 
 
 def test_defaults_and_names(tmp_path: Path) -> None:
@@ -67,27 +75,42 @@ def test_all_faults_of_all_files_come_together(tmp_path: Path) -> None:
         k=WEBHOOK + f"secret: {SECRET}\n",
         m=WEBHOOK,
     )
+    (tmp_path / "n").mkdir()
+    (tmp_path / "n" / "defs.yaml").write_text(WEBHOOK)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "defs.yaml").write_text(
+        "type: orchestration.components.Destinaton\natributes:\n  kind: file\n"
+    )
+    write(tmp_path / "below", a=WEBHOOK)
     (tmp_path / "l").mkdir()
     (tmp_path / "__pycache__").mkdir()
     with pytest.raises(ConfigError) as caught:
         load_destinations(tmp_path)
     message = str(caught.value)
-    assert len(message.splitlines()) == 14
+    assert len(message.splitlines()) == 19
     for part in (
-        "a/defs.yaml, line 4: `bathc_rows` is not a key here; allowed are: allow_",
-        "a/defs.yaml, line 5: `timeout_s`: Input should be greater than 0",
-        "b/defs.yaml, line 3: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
-        "c/defs.yaml, line 1: `kind` must be one of: file, webhook",
-        "d/defs.yaml, line 1: `kind` must be one of: file, webhook",
-        "e/defs.yaml, line 1: must hold keys",
-        "f/defs.yaml, line 2: not readable as YAML",
-        "g/defs.yaml, line 2: `url`: Value error, plain http",
-        "g/defs.yaml, line 3: `secret_env`: String should match",
-        "h/defs.yaml, line 4: `limits.max_rows` is not a key here; allowed are: max",
-        "i/defs.yaml, line 1: `kind` must be one of",
+        "a/defs.yaml, line 6: `bathc_rows` is not a key here; allowed are: allow_",
+        "a/defs.yaml, line 7: `timeout_s`: Input should be greater than 0",
+        "b/defs.yaml, line 5: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
+        "c/defs.yaml, line 3: `kind` must be one of: file, webhook",
+        "d/defs.yaml, line 3: `kind` must be one of: file, webhook",
+        "e/defs.yaml, line 2: `attributes` must hold keys",
+        "f/defs.yaml, line 5: not readable as YAML",
+        "g/defs.yaml, line 4: `url`: plain http",
+        "g/defs.yaml, line 5: `secret_env`: String should match",
+        "h/defs.yaml, line 6: `max_rows` is not a key here; allowed are: max",
+        "i/defs.yaml, line 2: `kind` must be one of",
         "J: a destination's name",
         "l/defs.yaml: missing",
-        "k/defs.yaml, line 4: `secret` is not a key here",
+        "k/defs.yaml, line 6: `secret` is not a key here",
+        "n/defs.yaml, line 1: `type` is missing; write one of orchestration.components",
+        "o/defs.yaml, line 1: there is no orchestration.components.Destinaton;",
+        "Did you mean `orchestration.components.Destination`?",
+        "o/defs.yaml, line 2: `atributes` is not a key here; allowed are:",
+        "Did you mean `attributes`?",
+        "below/a/defs.yaml: ",
+        "a/defs.yaml, line 6: `bathc_rows`",
+        "Did you mean `batch_rows`?",
     ):
         assert part in message
     assert SECRET not in message
@@ -147,5 +170,7 @@ def test_references_are_replaced(text: str, expected: str) -> None:
 
 
 def test_a_reference_without_value_is_named() -> None:
-    with pytest.raises(ConfigError, match="crm: the variable NONE is not set"):
+    with pytest.raises(
+        ConfigError, match="crm: the environment variable NONE is not set"
+    ):
         expand("crm", "${NONE}", {})

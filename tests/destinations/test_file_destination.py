@@ -10,15 +10,6 @@ import fsspec  # type: ignore[import-untyped]
 import msgspec
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
-from deliveries import (
-    RUN_AT,
-    Acknowledgements,
-    Clock,
-    addition,
-    batch_of,
-    email,
-    removal,
-)
 from fsspec.implementations.memory import (  # type: ignore[import-untyped]
     MemoryFileSystem,
 )
@@ -27,6 +18,15 @@ from connectors.destinations.file import File, Format, Settings, connect
 from connectors.destinations.outbox import Outbox, deliver
 from connectors.destinations.protocol import Change
 from connectors.errors import ConfigError, Rejected, Unavailable
+from tests.support.deliveries import (
+    RUN_AT,
+    Acknowledgements,
+    Clock,
+    addition,
+    batch_of,
+    email,
+    removal,
+)
 
 FORMATS: tuple[Format, ...] = ("parquet", "csv", "ndjson")
 TRICKY = 'odd "name",\nsecond line é@example.com'

@@ -10,14 +10,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from deliveries import (
-    RUN_AT,
-    Acknowledgements,
-    Clock,
-    addition,
-    batch_of,
-    removal,
-)
 
 from connectors.destinations import outbox as outbox_module
 from connectors.destinations import webhook as webhook_module
@@ -25,6 +17,14 @@ from connectors.destinations.outbox import Outbox, Outcome, deliver
 from connectors.destinations.protocol import Batch, Change, Receipt
 from connectors.destinations.webhook import AudienceChanged, Webhook
 from orchestration.demo.sandbox.server import Answer, Sandbox
+from tests.support.deliveries import (
+    RUN_AT,
+    Acknowledgements,
+    Clock,
+    addition,
+    batch_of,
+    removal,
+)
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]

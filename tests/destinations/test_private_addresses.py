@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deliveries import SECRET, addition, batch_of
 
 from connectors.destinations.settings import load_destinations
 from connectors.destinations.webhook import Settings, Webhook, connect
 from connectors.errors import ConfigError, Rejected, Unavailable
-from tests.certificates import certificate
+from tests.support.certificates import certificate
+from tests.support.deliveries import SECRET, addition, batch_of
 
 Open = Callable[..., Webhook]
 
@@ -55,10 +55,13 @@ def test_plain_http_stays_on_this_machine_whatever_is_allowed(tmp_path: Path) ->
     for name, url in (("here", "127.0.0.1:1"), ("there", "10.0.0.5")):
         folder = tmp_path / name / name
         folder.mkdir(parents=True)
-        text = f"kind: webhook\nurl: http://{url}\nsecret_env: CRM\n"
-        (folder / "defs.yaml").write_text(f"{text}allow_private: true\n")
+        text = (
+            "type: orchestration.components.Destination\nattributes:\n"
+            f"  kind: webhook\n  url: http://{url}\n  secret_env: CRM\n"
+        )
+        (folder / "defs.yaml").write_text(f"{text}  allow_private: true\n")
     assert list(load_destinations(tmp_path / "here")) == ["here"]
-    with pytest.raises(ConfigError, match="line 2: `url`: Value error, plain http"):
+    with pytest.raises(ConfigError, match="line 4: `url`: plain http"):
         load_destinations(tmp_path / "there")
 
 

@@ -10,7 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 import standardwebhooks
-from deliveries import (
+
+from connectors.destinations.protocol import Change, Identifier
+from connectors.destinations.webhook import Webhook
+from orchestration.demo.sandbox.page import masked
+from orchestration.demo.sandbox.server import Answer, Sandbox
+from tests.support.deliveries import (
     RUN_AT,
     SECRET,
     Clock,
@@ -19,11 +24,6 @@ from deliveries import (
     email,
     removal,
 )
-
-from connectors.destinations.protocol import Change, Identifier
-from connectors.destinations.webhook import Webhook
-from orchestration.demo.sandbox.page import masked
-from orchestration.demo.sandbox.server import Answer, Sandbox
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]

@@ -10,7 +10,6 @@ from typing import Literal
 
 import pytest
 import standardwebhooks
-from deliveries import RUN_AT, SECRET, addition, batch_of, email, removal
 
 from connectors.destinations.protocol import Batch, Change, Identifier
 from connectors.destinations.webhook import Settings, Webhook, connect
@@ -24,6 +23,7 @@ from connectors.errors import (
 )
 from connectors.webhook_secrets import secret_bytes
 from orchestration.demo.sandbox.server import Answer, Sandbox
+from tests.support.deliveries import RUN_AT, SECRET, addition, batch_of, email, removal
 
 Start = Callable[..., Sandbox]
 Open = Callable[..., Webhook]

@@ -27,7 +27,7 @@ import pytest
 from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.landing.manifest import Manifest
-from tests.collecting import (
+from tests.support.collecting import (
     COMMAND,
     PROJECT,
     Collecting,

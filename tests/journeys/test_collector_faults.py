@@ -24,7 +24,7 @@ import pytest
 from connectors.home import Home
 from connectors.landing.segments import recover, segments_folder
 from connectors.sources.write_keys import KeyStore
-from tests.collecting import (
+from tests.support.collecting import (
     COMMAND,
     PROJECT,
     Collecting,
@@ -33,7 +33,7 @@ from tests.collecting import (
     make_key,
     wait_until,
 )
-from tests.load import Load, books, event, sending
+from tests.support.load import Load, books, event, sending
 
 KEY = "WK_TEST_1"
 AUTH = {"authorization": f"Bearer {KEY}"}
@@ -443,12 +443,12 @@ def test_a_second_collector_on_a_home_is_refused(home: Home) -> None:
         )
         assert second.returncode == 2
         assert f"process {collector.process.pid}" in second.stderr
-        assert "Another collector runs on" in second.stderr
+        assert "Another collector is running on" in second.stderr
         assert post(collector, "m") == 200
 
 
 def test_a_backlog_is_not_read_before_the_first_answer(home: Home) -> None:
-    """A17, with 2,000 segments; a million records in `benchmarks/faults.py`."""
+    """A17, with 2,000 segments; a million records in `tests/soak/faults.py`."""
     with collecting(home) as collector:
         assert post(collector, "m") == 200
         collector.stop()

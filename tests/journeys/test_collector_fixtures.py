@@ -23,7 +23,7 @@ from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.sources.http_api.admin import ADMIN_PATHS
 from connectors.sources.http_api.routes import ROUTES, find
-from tests.collecting import Collecting, collecting, landed, make_key
+from tests.support.collecting import Collecting, collecting, landed, make_key
 
 PROJECT = Path(__file__).parents[2]
 RECORDED = sorted((PROJECT / "tests/fixtures/sdk_wire").glob("*.ndjson"))

@@ -25,9 +25,15 @@ from hypothesis import strategies as st
 
 from connectors.home import Home
 from connectors.sources.write_keys import KeyStore
-from tests.collecting import Collecting, collecting, landed, make_key, wait_until
-from tests.fuzzing import Fuzzed, Pipe
-from tests.load import books, event, sending
+from tests.support.collecting import (
+    Collecting,
+    collecting,
+    landed,
+    make_key,
+    wait_until,
+)
+from tests.support.fuzzing import Fuzzed, Pipe
+from tests.support.load import books, event, sending
 
 KEY = "WK_TEST_1"
 AUTH = {"authorization": f"Bearer {KEY}"}
@@ -276,7 +282,7 @@ def test_broken_bodies_balance_too(seed: int) -> None:
 
 
 def test_slow_clients_do_not_hold_up_others(shared: Collecting) -> None:
-    """200 of them; that they are thrown out after a minute is in `benchmarks`."""
+    """200 of them; that they are thrown out after a minute is in `tests/soak`."""
     starts = (
         b"",
         b"POST /v1/tr",
@@ -527,7 +533,7 @@ def test_tls_is_1_2_or_later_and_has_no_cbc_suites(home: Home, tmp_path: Path) -
 
 @pytest.mark.servers
 def test_what_the_api_describes_never_fails(home: Home) -> None:
-    """Schemathesis, which SCHEMATHESIS names; longer in `benchmarks/faults.py`."""
+    """Schemathesis, which SCHEMATHESIS names; longer in `tests/soak/faults.py`."""
     tool = os.environ["SCHEMATHESIS"]
     with collecting(home) as collector:
         done = subprocess.run(

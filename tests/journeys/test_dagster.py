@@ -15,8 +15,7 @@ from typing import Any
 import httpx
 
 from orchestration.demo.sandbox.server import Sandbox
-
-from .conftest import AT, SECRET, Checkout, Sending
+from tests.journeys.conftest import AT, SECRET, Checkout, Sending
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!) {
@@ -178,7 +177,7 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
     check = place / "checks" / "landing" / "defs.yaml"
     check.write_text(check.read_text().replace("warning", "loud", 1))
     destination = place / "destinations" / "warehouse_drop" / "defs.yaml"
-    destination.write_text(destination.read_text() + "formta: csv\n")
+    destination.write_text(destination.read_text() + "  formta: csv\n")
     loaded = checkout.run(
         [sys.executable, "-c", "import orchestration.definitions"], code=1
     )
@@ -187,7 +186,7 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
         for told in (
             r"aud_churn_risk\.yml, line 5: `sync_to` names crm, but",
             r"landing/defs\.yaml, line \d+: `expectations\.1\.severity`",
-            r"warehouse_drop/defs\.yaml, line 7: `formta` is not a key here",
+            r"warehouse_drop/defs\.yaml, line 9: `formta` is not a key here",
         ):
             assert re.search(told, said), told
     assert "Traceback" not in ran.stderr
@@ -197,7 +196,7 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
 def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
     done = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 4: set the variable CRM_WEBHOOK_SECRET",
+        r"crm_webhook/defs\.yaml, line 6: set the variable CRM_WEBHOOK_SECRET",
         done.stderr,
     )
 

@@ -12,8 +12,7 @@ from dotenv import set_key
 
 from connectors.home import Home
 from connectors.locks import exclusive
-
-from .conftest import AT, Checkout, Sending
+from tests.journeys.conftest import AT, Checkout, Sending
 
 DBT = str(Path(sys.executable).with_name("dbt"))
 
@@ -144,7 +143,7 @@ def test_outside_a_loomline_project_it_is_plain_dbt(
 
 def test_a_faulty_destination_is_named(checkout: Checkout) -> None:
     file = checkout.path / "orchestration/defs/destinations/crm_webhook/defs.yaml"
-    file.write_text(file.read_text() + "nonsense: 1\n")
+    file.write_text(file.read_text() + "  nonsense: 1\n")
     assert "nonsense" in dbt(checkout.path, "ls", code=2)
 
 

@@ -8,7 +8,7 @@ import time
 import duckdb
 import pytest
 
-from .conftest import Checkout
+from tests.journeys.conftest import Checkout
 
 EVENTS = "6000"
 

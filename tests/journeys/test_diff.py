@@ -36,8 +36,7 @@ from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.delivery import deliver_changes, read_syncs
 from orchestration.pipeline.run import running
 from orchestration.project import Project
-
-from .conftest import Checkout, clone
+from tests.journeys.conftest import Checkout, clone
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -392,14 +391,14 @@ def test_what_cannot_be_compared_with_is_told(shop: Shop) -> None:
     git(shop, "add", "other")
     git(shop, "commit", "-q", "-m", "no project")
     for unknown in ("origin/main", "--all", ""):
-        with pytest.raises(ConfigError, match="git knows no revision"):
+        with pytest.raises(ConfigError, match="git does not know the revision"):
             shop.diff(AT, base=unknown)
-    with pytest.raises(ConfigError, match="holds no Loomline project"):
+    with pytest.raises(ConfigError, match="has no Loomline project"):
         shop.diff(AT, base="main")
     with pytest.raises(ConfigError, match="before the last evaluation"):
         shop.diff(AT - timedelta(days=1))
     shutil.rmtree(shop.home.path)
-    with pytest.raises(ConfigError, match="begin with `loomline run`"):
+    with pytest.raises(ConfigError, match="Run `loomline run` first"):
         shop.diff(AT)
     assert not shop.home.path.exists()
 
@@ -410,7 +409,7 @@ def test_outputs_name_nobody_and_production_stays_as_it_is(shop: Shop) -> None:
     waiting.parent.mkdir()
     waiting.write_text("{}\n")
     limits = shop.path / "orchestration/defs/destinations/warehouse_drop/defs.yaml"
-    limits.write_text(limits.read_text() + "limits: {max_change_rows: 1}\n")
+    limits.write_text(limits.read_text() + "  limits: {max_change_rows: 1}\n")
     addresses = shop.addresses()
     before = shop.fingerprint()
     file = shop.path / "comments" / "diff.md"

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from connectors.home import Home
-from tests.collecting import COMMAND, PROJECT, collecting, make_key
-from tests.hostile import KINDS, hostile_events
+from tests.support.collecting import COMMAND, PROJECT, collecting, make_key
+from tests.support.hostile import KINDS, hostile_events
 
 SEED = 20_261_121
 MOST_BYTES = 1_000_000_000  # of memory, all processes of a run together

@@ -9,8 +9,7 @@ import pytest
 from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.sources.write_keys import KeyRing
-
-from .conftest import Checkout
+from tests.journeys.conftest import Checkout
 
 
 def test_a_key_lives_until_it_is_replaced_or_revoked(checkout: Checkout) -> None:

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from connectors.home import Home
-from tests.certificates import certificate
-from tests.collecting import (
+from tests.support.certificates import certificate
+from tests.support.collecting import (
     COMMAND,
     PROJECT,
     Collecting,

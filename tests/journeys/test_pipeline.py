@@ -36,8 +36,7 @@ from orchestration.pipeline.dbt_runner import Models, ModelsFailed
 from orchestration.pipeline.run import ChecksFailed, Run, RunResult
 from orchestration.pipeline.runner import Pipeline
 from orchestration.project import Project
-
-from .conftest import PROJECT, SECRET, Checkout
+from tests.journeys.conftest import PROJECT, SECRET, Checkout
 
 TABLES = (
     "staging.events",
@@ -224,7 +223,7 @@ def test_what_is_broken_is_not_pushed_nor_published(
     profiles = checkout.path / "models" / "profiles" / "profiles.sql"
     good = profiles.read_text()
     profiles.write_text(good.replace("select * from {{ ref('int_nodes') }}", "slect 1"))
-    with pytest.raises(ModelsFailed, match=r"profiles: .*slect"):
+    with pytest.raises(ModelsFailed, match=r"profiles.sql, line \d+: .*slect"):
         Installation(broken.project, Pipeline(broken.project)).run()
     assert nothing_went_out()
 

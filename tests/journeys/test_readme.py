@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 
-from .conftest import PROJECT, Checkout
+from tests.journeys.conftest import PROJECT, Checkout
 
 ANSWERS_AT = {
     ".venv/bin/loomline sandbox": ("http://127.0.0.1:8787/",),

@@ -12,9 +12,8 @@ from connectors.ingest.importing import import_units
 from connectors.sources.files import units
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.pipeline.build_state import Built
-from tests.collecting import wait_until
-
-from .conftest import AT, SECRET, Checkout, Sending
+from tests.journeys.conftest import AT, SECRET, Checkout, Sending
+from tests.support.collecting import wait_until
 
 
 def syncs(checkout: Checkout) -> list[tuple[int, ...]]:
@@ -59,11 +58,11 @@ def test_a_change_beyond_the_limit_waits(sending: Sending) -> None:
     text = settings.read_text()
     with Sandbox(sending.path / "box", SECRET) as box:
         up = replace(sending, url=box.url + "/")
-        settings.write_text(text + "limits: {max_change_rows: 2}\n")
+        settings.write_text(text + "  limits: {max_change_rows: 2}\n")
         done = up.run([str(up.bin / "loomline"), "run", "--as-of", AT], code=1)
         assert "max_change_rows is 2" in done.stderr
         assert box.audiences() == {}
-        settings.write_text(text + "limits: {max_change_rows: 3}\n")
+        settings.write_text(text + "  limits: {max_change_rows: 3}\n")
         up.loomline("run", "--as-of", AT)
         assert box.audiences() == {"aud_cart_abandoners": 3}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from connectors.home import Home
-from tests.collecting import collecting, make_key, wait_until
-from tests.sdks import (
+from tests.support.collecting import collecting, make_key, wait_until
+from tests.support.sdks import (
     Program,
     browser_page,
     constructor,

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from connectors.home import Home
-from tests.collecting import Collecting, collecting, make_key
-from tests.sdks import (
+from tests.support.collecting import Collecting, collecting, make_key
+from tests.support.sdks import (
     constructor,
     count_of,
     count_stored,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from connectors.home import Home
-from tests.collecting import (
+from tests.support.collecting import (
     PROJECT,
     Collecting,
     collecting,

@@ -18,8 +18,7 @@ import pytest
 from connectors.home import Home
 from connectors.locks import exclusive
 from orchestration.snapshot.writer import publish
-
-from .conftest import Checkout
+from tests.journeys.conftest import Checkout
 
 AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 

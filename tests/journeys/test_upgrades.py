@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from connectors.home import Home
-from tests.collecting import Collecting, collecting, landed, make_key
+from tests.support.collecting import Collecting, collecting, landed, make_key
 
 OFFERS = {
     "unknown": b"Connection: Upgrade\r\nUpgrade: foo\r\n",

@@ -55,21 +55,21 @@ def test_what_dbt_and_loomline_read_of_an_audience_is_accepted(tmp_path: Path) -
         ),
         (
             "    sync_to: [crm]\n",
-            "aud_a.yml, line 3: `sync_to` is not read here; write it under "
+            "aud_a.yml, line 3: `sync_to` has no effect here; move it to "
             "`config.meta`.",
         ),
         (
             "    config: {sync_to: [crm]}\n",
-            "aud_a.yml, line 3: `sync_to` is not read here; write it under "
+            "aud_a.yml, line 3: `sync_to` has no effect here; move it to "
             "`config.meta`.",
         ),
         (
             "    meta: {sync_to: [crm]}\n",
-            "aud_a.yml, line 3: `meta` is not read here; write it under `config`.",
+            "aud_a.yml, line 3: `meta` has no effect here; move it to `config`.",
         ),
         (
             "    config: [meta]\n",
-            "aud_a.yml, line 3: `config` must hold keys.",
+            "aud_a.yml, line 3: `config` must be a mapping.",
         ),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from connectors.events.consent import denied, stated
 from connectors.events.policy import NoConsent, Policy
-from tests.unit.rule_files import Rules, decided, event, rules
+from tests.support.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connectors.events.policy import Policy
-from tests.unit.rule_files import Rules, decided, event, rules
+from tests.support.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 
@@ -264,10 +264,10 @@ def test_every_fault_of_every_contract_is_named_with_its_line(rules: Rules) -> N
         "2.yml, line 3: `consent.0`: Expected `str`, got `int`.",
         "2.yml, line 1: `on_violation`: must be one of: block, quarantine, flag,"
         " drop_property.",
-        "3.yml, line 1: must hold keys: consent, event, examples, on_violation,"
+        "3.yml, line 1: must be a mapping with: consent, event, examples, on_violation,"
         " retention_days, schema, version.",
         "4.yml, line 2: not readable as YAML (ParserError).",
-        "5.yml, line 3: `event` stands here twice; remove one.",
+        "5.yml, line 3: `event` is set twice; remove one.",
         "6.yaml, line 1: rename it to 6.yml to be read.",
     ]
 
@@ -275,14 +275,18 @@ def test_every_fault_of_every_contract_is_named_with_its_line(rules: Rules) -> N
 @pytest.mark.parametrize(
     ("text", "line", "fault"),
     [
-        ("{type: objekt}", 3, "no JSON Schema: "),
-        ("\n  type: object\n  requierd: [a]", 5, "`requierd` is no keyword"),
-        ("\n  properties:\n    a: {enun: [1]}", 5, "`enun` is no keyword"),
-        ("\n  properties:\n    a: {minimum: '1'}", 5, "no JSON Schema: "),
-        ("\n  $ref: https://example.com/x", 3, "no JSON Schema: "),
-        ("\n  $ref: '#/$defs/nothing'", 3, "no JSON Schema: "),
-        ("{properties: {a: {format: emial}}}", 3, "no JSON Schema: Unknown format"),
-        ("{properties: {a: {pattern: '('}}}", 3, "no JSON Schema: "),
+        ("{type: objekt}", 3, "not valid JSON Schema: "),
+        ("\n  type: object\n  requierd: [a]", 5, "`requierd` is not a keyword"),
+        ("\n  properties:\n    a: {enun: [1]}", 5, "`enun` is not a keyword"),
+        ("\n  properties:\n    a: {minimum: '1'}", 5, "not valid JSON Schema: "),
+        ("\n  $ref: https://example.com/x", 3, "not valid JSON Schema: "),
+        ("\n  $ref: '#/$defs/nothing'", 3, "not valid JSON Schema: "),
+        (
+            "{properties: {a: {format: emial}}}",
+            3,
+            "not valid JSON Schema: Unknown format",
+        ),
+        ("{properties: {a: {pattern: '('}}}", 3, "not valid JSON Schema: "),
         ("\n  $schema: http://json-schema.org/draft-07/schema#", 4, "contracts are"),
     ],
 )
@@ -341,7 +345,7 @@ def test_two_contracts_for_one_version_are_a_fault(rules: Rules) -> None:
     rules.contract("event: plan_changed\nschema: {}\n", "1.yml")
     rules.contract("schema: {}\nversion: 1\nevent: Plan Changed\n", "2.yml")
     assert rules.faults() == [
-        "2.yml, line 2: contract plan_changed v1 is in another file already; raise"
+        "2.yml, line 2: another file already has contract plan_changed v1; raise"
         " `version`."
     ]
 
@@ -358,7 +362,7 @@ def test_dates_in_a_contract_are_text_as_they_are_in_json(rules: Rules) -> None:
     [
         (
             "{properties: {1: {}}}",
-            "line 3: the key 1 is no text here; put it in quotes.",
+            "line 3: the key 1 is not text; put it in quotes.",
         ),
         ("{properties: {a: {const: .nan}}}", "line 3: JSON has no such number."),
         ("{const: !!binary aGk=}", "line 3: JSON has no bytes; put it in quotes."),

@@ -457,7 +457,7 @@ def test_a_word_finds_whom_it_says(
         ("trait('plan', equals='a', contains='b')", "exactly one comparison"),
         (
             "event_count('viewed', where={'a': {'like': 'b'}})",
-            "'like' is no comparison",
+            "'like' is not a comparison",
         ),
     ],
 )

@@ -127,8 +127,11 @@ def test_every_make_target_and_benchmark_exists(path: Path) -> None:
     for line in lines_of_code(path):
         for target in re.findall(r"^make ([a-z]+)(?: |$)", line):
             assert target in targets, line
-        for name in re.findall(r"-m benchmarks[. ]([a-z_]+)", line):
-            assert (PROJECT / "benchmarks" / f"{name}.py").exists(), line
+        for package, name in re.findall(
+            r"-m (benchmarks|tests\.soak)[. ]([a-z_]+)", line
+        ):
+            path = PROJECT / package.replace(".", "/") / f"{name}.py"
+            assert path.exists(), line
 
 
 def options() -> set[str]:

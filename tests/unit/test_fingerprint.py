@@ -23,7 +23,7 @@ from connectors.events.policy import NoConsent, Policy
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.home import Home
-from tests.unit.rule_files import Rules, rules
+from tests.support.rule_files import Rules, rules
 
 __all__ = ["rules"]
 

@@ -24,7 +24,7 @@ def test_a_home_that_cannot_be_made_is_refused_with_what_to_do(
         make(Home(tmp_path / place))
     assert str(refused.value) == (
         f"The home folder {tmp_path / place} cannot be used: it is not a folder. Set "
-        "LOOMLINE_HOME to a folder that this user can make and write to."
+        "LOOMLINE_HOME to a folder that this user can create and write to."
     )
 
 

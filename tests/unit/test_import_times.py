@@ -16,7 +16,7 @@ from connectors.ingest.inbox import land_inbox
 from connectors.ingest.quarantine import replay
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
-from tests.collecting import landed
+from tests.support.collecting import landed
 
 OLD = datetime(2024, 12, 31, 10)
 CONTRACT = """

@@ -543,8 +543,11 @@ ignore: {$.a: 1}
             "signature: {scheme: github, secret_env: A, tolerance_s: 5}",
             "`signature.tolerance_s` is not a key here",
         ),
-        ("signature: {scheme: stripe, secret_env: s3cr3t}", "the name of a variable"),
-        ("signature: {scheme: stripe, secret_env: SHORT}", "SHORT: a secret has"),
+        (
+            "signature: {scheme: stripe, secret_env: s3cr3t}",
+            "the name of an environment variable",
+        ),
+        ("signature: {scheme: stripe, secret_env: SHORT}", "SHORT: a secret must have"),
     ],
 )
 def test_an_unclear_signature_stops_the_start(
@@ -571,16 +574,17 @@ examples:
   - events: []
 """
     assert fault(tmp_path, text) == [
-        ", line 8: `examples.0.events.0.event` is not what is made.",
-        ", line 7: `examples.0.events.0.properties` is not what is made: see `amount`.",
+        ", line 8: `examples.0.events.0.event` differs from the result.",
+        ", line 7: `examples.0.events.0.properties` differs from the result: see"
+        " `amount`.",
         ", line 9: `examples.0.events.0.colour` is not a key here; allowed are: "
         "type, event, name, group_type, message_id, user_id, anonymous_id,"
         " previous_id, group_id, timestamp, properties, traits, context.",
-        ", line 10: `examples.1` lists 0 events, but 1 are made.",
+        ", line 10: `examples.1` lists 0 events, but gets 1.",
         ", line 12: `examples.1.colour` is not a key here; allowed are: "
         "body, headers, events.",
         ", line 13: `examples.2` needs the keys `body` and `events`.",
-        ", line 13: `examples.2` lists 0 events, but 1 are made.",
+        ", line 13: `examples.2` lists 0 events, but gets 1.",
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from connectors.events import lookups
 from connectors.events.lookups import Unanswered, Url
-from tests.unit.rule_files import Rules, decided, event, rules
+from tests.support.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 
@@ -97,12 +97,12 @@ def test_a_parquet_file_is_a_table_too(rules: Rules) -> None:
         (
             COUNTRIES + "DE,Asia,X\n",
             TABLE,
-            "seeds/table.csv: row 3: its country stands there twice.",
+            "seeds/table.csv: row 3: its country is a duplicate.",
         ),
         (
             COUNTRIES,
             TABLE.replace("seeds/table.csv", "../table.csv"),
-            "../table.csv: lies outside the project.",
+            "../table.csv: is outside the project.",
         ),
         (
             COUNTRIES,
@@ -367,15 +367,18 @@ def test_an_example_brings_the_answer_and_nobody_is_asked(rules: Rules) -> None:
 @pytest.mark.parametrize(
     ("lookup", "faults"),
     [
-        ("url: 'ftp://x/{key}', take: {}", ["an address begins with https://"]),
-        ("url: 'https://{key}/', take: {}", ["{key} must stand in the path"]),
-        ("url: 'https://x/', take: {}", ["{key} must stand in the path"]),
-        ("take: {}", ["a lookup has either a `table` or a `url`."]),
+        ("url: 'ftp://x/{key}', take: {}", ["an address must begin with https://"]),
+        ("url: 'https://{key}/', take: {}", ["{key} must be in the path"]),
+        ("url: 'https://x/', take: {}", ["{key} must be in the path"]),
+        ("take: {}", ["a lookup must have either a `table` or a `url`."]),
         ("url: 'https://x/{key}', timeout_s: 0, take: {}", ["`timeout_s`: Expected"]),
-        ("url: 'https://x/{key}', take: {a: b}", ["`b` is no place in an event"]),
+        ("url: 'https://x/{key}', take: {a: b}", ["`b` is not a place in an event"]),
         (
             "url: 'https://x/{key}', headers_env: {A: ONE, B: TWO, C: SET}, take: {}",
-            ["the variable ONE is not set.", "the variable TWO is not set."],
+            [
+                "the environment variable ONE is not set.",
+                "the environment variable TWO is not set.",
+            ],
         ),
     ],
 )

@@ -42,9 +42,9 @@ def test_a_placeholder_may_be_one_kinds_alone() -> None:
         ("identifier_type,value\n*,null\n", "'match' is missing"),
         (
             "identifier_type,value,match\n*,null,like\n",
-            "'like' is missing or not known",
+            "'like' is missing or unknown",
         ),
-        ("identifier_type,value,match\n*,(,regex\n", "'(' is no pattern"),
+        ("identifier_type,value,match\n*,(,regex\n", "'(' is not a valid pattern"),
     ],
 )
 def test_a_table_that_cannot_be_read_stops_the_start(

@@ -13,7 +13,7 @@ from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Concern, Rulebook
-from tests.unit.rule_files import Rules, decided, event, rules
+from tests.support.rule_files import Rules, decided, event, rules
 from tests.unit.test_sdk_wire import RECORDED, body, scenarios
 
 __all__ = ["rules"]

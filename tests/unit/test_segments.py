@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from connectors.home import Home
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.landing.segments import (
     Record,
-    SegmentWriter,
     close_open,
     closed_segments,
     may_be_forgotten,
@@ -22,7 +22,7 @@ from connectors.landing.segments import (
     recover,
     segments_folder,
 )
-from tests.collecting import wait_until
+from tests.support.collecting import wait_until
 
 NOW = 1_776_165_218_000_000
 SECOND = 1_000_000

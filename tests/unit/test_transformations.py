@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.events.canonical import Event
 from connectors.events.operations import Place, cast
-from tests.unit.rule_files import Rules, decided, event, rules
+from tests.support.rule_files import Rules, decided, event, rules
 
 __all__ = ["rules"]
 
@@ -426,19 +426,19 @@ def test_a_function_that_fails_quarantines_that_event(
         ("do: []\nphase: later", "line 2: `phase`: must be one of: before_contract,"),
         ("do: []\nmatch:\n  evnt: x", "line 3: `evnt` is not a key here; allowed are:"),
         ("do: []\nmatch: {type: click}", "line 2: `type`: Invalid enum value 'click'."),
-        ("do:\n- {}\n", "line 2: an entry of `do` is one operation"),
+        ("do:\n- {}\n", "line 2: an entry of `do` must be one operation"),
         (
             "do:\n- set: {a: 1}",
-            "line 2: `set`: `a` is no place in an event; write event",
+            "line 2: `set`: `a` is not a place in an event; write event",
         ),
-        ("do:\n- set: {properties: 1}", "line 2: `set`: `properties` is no place"),
+        ("do:\n- set: {properties: 1}", "line 2: `set`: `properties` is not a place"),
         (
             "do:\n- set: {properties..a: 1}",
-            "line 2: `set`: `properties..a` is no place",
+            "line 2: `set`: `properties..a` is not a place",
         ),
-        ("do:\n- set: {user_id.a: 1}", "line 2: `set`: `user_id.a` is no place"),
-        ("do:\n- set: {event: null}", "line 2: `set`: an event cannot be without its"),
-        ("do:\n- remove: [event]", "line 2: `remove`: an event cannot be without its"),
+        ("do:\n- set: {user_id.a: 1}", "line 2: `set`: `user_id.a` is not a place"),
+        ("do:\n- set: {event: null}", "line 2: `set`: an event must have a name"),
+        ("do:\n- remove: [event]", "line 2: `remove`: an event must keep its name"),
         ("do:\n- remove: event", "line 2: `remove`: Expected `array`, got `str`."),
         (
             "do:\n- cast: {user_id: integer}",
@@ -448,8 +448,8 @@ def test_a_function_that_fails_quarantines_that_event(
             "do:\n- cast: {properties.a: int}",
             "line 2: `cast`: Invalid enum value 'int'.",
         ),
-        ("do:\n- drop_if: {}", "line 2: `drop_if`: names no condition, and would"),
-        ("do:\n- explode: {}", "line 2: `explode` is none of: rename, cast, set,"),
+        ("do:\n- drop_if: {}", "line 2: `drop_if`: has no condition and would"),
+        ("do:\n- explode: {}", "line 2: `explode` is not one of: rename, cast, set,"),
         (CALL, "line 1: enrich.py cannot be loaded (FileNotFoundError)."),
         (CALL.replace("enrich,", "../x,"), "line 1: `module`: Expected `str` matching"),
     ],
@@ -513,8 +513,8 @@ def test_an_example_needs_only_what_matters(rules: Rules, example: str) -> None:
         ),
         ("{in: {properties: {internal: true}}, out: {}}", "this event is dropped."),
         ("{in: {properties: {}}, out: null}", "this event is not dropped."),
-        ("{in: {}, out: {usr_id: 1}}", "`usr_id` is nothing that an example can name."),
-        ("{in: {violations: []}, out: {}}", "`violations` is nothing that an example"),
+        ("{in: {}, out: {usr_id: 1}}", "`usr_id` is not a field an example can set."),
+        ("{in: {violations: []}, out: {}}", "`violations` is not a field an example"),
         ("{in: {}}", "`out` is missing."),
     ],
 )

@@ -10,9 +10,10 @@ from connectors.home import Home
 from connectors.ingest.watching import watch
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
-from connectors.landing.segments import Record, SegmentWriter, segments_folder
+from connectors.landing.segment_writer import SegmentWriter
+from connectors.landing.segments import Record, segments_folder
 from connectors.sources.http_api.metrics import Metrics
-from tests.collecting import PROJECT, wait_until
+from tests.support.collecting import PROJECT, wait_until
 
 CALL = {"type": "track", "event": "e", "userId": "u", "messageId": "m"}
 

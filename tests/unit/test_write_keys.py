@@ -17,13 +17,8 @@ from connectors.errors import ConfigError
 from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.ingest.importing import source_name
-from connectors.sources.write_keys import (
-    KeyRing,
-    KeyStore,
-    Kind,
-    WriteKey,
-    is_wellformed,
-)
+from connectors.sources.key_text import Kind, is_wellformed
+from connectors.sources.write_keys import KeyRing, KeyStore, WriteKey
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -193,7 +188,7 @@ def test_all_faults_are_told_at_once(store: KeyStore) -> None:
         "'buy'",
         "'nowhere'",
         "keys rotate web",
-        "in use already",
+        "already in use",
     ):
         assert sum(part in line for line in told) == 1, part
     assert len(told) == 8
@@ -208,7 +203,7 @@ def test_a_rate_is_a_number_of_events(store: KeyStore, rate: float) -> None:
 
 def test_an_admin_key_has_no_limits_to_set(store: KeyStore) -> None:
     for options in ({"rate": 5}, {"policy": Policy()}, {"paths": ["segment"]}):
-        with pytest.raises(ConfigError, match="takes no events"):
+        with pytest.raises(ConfigError, match="accepts no events"):
             store.create("ops", "admin", **options)
 
 
@@ -238,11 +233,11 @@ def test_a_value_is_one_key_at_a_time(
     store: KeyStore, ring: KeyRing, clock: Clock
 ) -> None:
     store.create("old", value="AKIDimported")
-    with pytest.raises(ConfigError, match="in use already"):
+    with pytest.raises(ConfigError, match="already in use"):
         store.create("new", value="AKIDimported")
     store.rotate("old", keep_s=60)
     clock.wait(59)
-    with pytest.raises(ConfigError, match="in use already"):
+    with pytest.raises(ConfigError, match="already in use"):
         store.create("new", value="AKIDimported")
     clock.wait(1)
     key, _ = store.create("new", value="AKIDimported")
@@ -401,10 +396,10 @@ def test_presented_texts_do_not_pile_up(store: KeyStore, ring: KeyRing) -> None:
     for number in itertools.islice(itertools.count(), 1000):
         ring.find(f"stranger{number}")
         ring.find(text)
-    assert list(ring._found) == [text]
+    assert list(ring._by_text) == [text]
     store.create("ios")
     ring.refresh()
-    assert not ring._found
+    assert not ring._by_text
 
 
 def _id(key: WriteKey | None) -> str | None:

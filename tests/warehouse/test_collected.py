@@ -23,7 +23,7 @@ from connectors.landing.segments import closed_segments, segments_folder
 from connectors.sources.http_api.bodies import decoded
 from connectors.sources.http_api.request_admission import RequestAdmission, unpacked
 from connectors.sources.write_keys import WriteKey
-from tests.collecting import PROJECT, landed
+from tests.support.collecting import PROJECT, landed
 from tests.warehouse.conftest import Warehouse
 from tests.warehouse.test_landing_crashes import assert_balanced, assert_whole, stopped
 

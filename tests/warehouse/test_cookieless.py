@@ -8,8 +8,8 @@ import pytest
 
 from connectors.events.policy import Policy
 from connectors.ingest.inbox import land_inbox
-from tests.collecting import PROJECT, Collecting, collecting, make_key
 from tests.oracles.identity import profile_id
+from tests.support.collecting import PROJECT, Collecting, collecting, make_key
 from tests.warehouse.conftest import IDENTITY, Warehouse
 
 PEOPLE = f"{IDENTITY} +profiles +profile_events +profile_aliases"

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from orchestration.pipeline.dbt_runner import ModelsFailed
-from tests.hostile import NAMES as HOSTILE
+from tests.support.hostile import NAMES as HOSTILE
 from tests.warehouse.conftest import MakeWarehouse, Warehouse
 
 NEEDED = "int_dispositions int_events int_event_properties event_columns schema_changes"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from textwrap import indent
 from urllib.parse import unquote
 
 import duckdb
@@ -80,7 +81,8 @@ def write(folder: Path) -> Write:
     def write(suite: str, text: str) -> Path:
         file = folder / suite / "defs.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        head = "type: orchestration.components.CheckSuite\nattributes:\n"
+        file.write_text(head + indent(text, "  "), encoding="utf-8")
         return file
 
     return write
@@ -115,10 +117,10 @@ def test_a_suite_is_read_with_the_lines_of_what_it_holds(
     assert (first.name, first.severity, first.line) == (
         "largest_profile",
         "critical",
-        3,
+        5,
     )
     assert first.kwargs == {"column": "count_identifiers", "max_value": 10}
-    assert [one.line for one in rest] == [8, 13]
+    assert [one.line for one in rest] == [10, 15]
 
 
 def test_no_folder_holds_no_suites(tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ expectations:
     description: ""
     severity: fatal
     type: max_is_small
-    kwargs: {column: a, column: b}
+    kwargs: {column: a}
   - name: twice
     severity: warning
     type: expect_column_to_exist
@@ -307,23 +309,24 @@ expectations:
     second = write("second", "table: a.b\nexpectations: [\n")
     third = write("third", HEALTH.replace("some_profiles", "largest_profile"))
     (folder / "fourth").mkdir()
-    (folder / "Fifth").mkdir()
+    write("Fifth", HEALTH)
+    sixth = write("sixth", one("expect_column_to_exist", "{column: a, column: b}"))
     with pytest.raises(ConfigError) as raised:
         load_suites(folder)
     text = str(raised.value)
     for expected in (
-        f"{first}, line 1: `table`: String should match pattern",
-        f"{first}, line 2: `owner` is not a key here; allowed are: table, expectations",
-        f"{first}, line 4: `expectations.0.name`: String should match pattern",
-        f"{first}, line 5: `expectations.0.description`: String should have at least 1",
-        f"{first}, line 6: `expectations.0.severity`: Input should be 'critical' or",
-        f"{first}, line 7: `expectations.0.type`: must be a type of Great Expectations",
-        f"{first}, line 8: `column` is there twice",
-        f"{first}, line 12: `expectations.1.kwargs`: result_format cannot be set here",
-        f"{first}, line 18: `expectations.2.kwargs`: holds always; give min_value",
-        f"{first}, line 19: `expectations.3` must hold the keys: name, description",
-        f"{second}, line 3: not readable as YAML",
-        f"{third}, line 13: the name `largest_profile` is taken by line 3",
+        f"{first}, line 3: `table`: String should match pattern",
+        f"{first}, line 4: `owner` is not a key here; allowed are: expectations, table",
+        f"{first}, line 6: `expectations.0.name`: String should match pattern",
+        f"{first}, line 7: `expectations.0.description`: String should have at least 1",
+        f"{first}, line 8: `expectations.0.severity`: Input should be 'critical' or",
+        f"{first}, line 9: `expectations.0.type`: must be a type of Great Expectations",
+        f"{sixth}, line 9: `column` stands here twice",
+        f"{first}, line 14: `expectations.1.kwargs`: result_format cannot be set here",
+        f"{first}, line 20: `expectations.2.kwargs`: holds always; give min_value",
+        f"{first}, line 21: `expectations.3` must hold keys: description",
+        f"{second}, line 5: not readable as YAML",
+        f"{third}, line 15: the name `largest_profile` is taken by line 5",
         f"{folder / 'fourth' / 'defs.yaml'}: missing",
         f"{folder / 'Fifth'}: a suite's name is lower case",
     ):
@@ -347,7 +350,7 @@ def test_what_duckdb_cannot_do_is_refused_when_read(
     with pytest.raises(ConfigError) as raised:
         load_suites(folder)
     (line,) = str(raised.value).splitlines()
-    assert line.startswith(f"{file}, line 6: `expectations.0.type`: {type_} does not")
+    assert line.startswith(f"{file}, line 8: `expectations.0.type`: {type_} does not")
     assert "unexpected_rows_expectation" in line
 
 
@@ -356,7 +359,7 @@ def test_a_query_must_read_the_table_of_its_suite(folder: Path, write: Write) ->
     file = write("identity", one("unexpected_rows_expectation", query))
     with pytest.raises(ConfigError, match=re.escape("select from {batch}")) as raised:
         load_suites(folder)
-    assert f"{file}, line 7" in str(raised.value)
+    assert f"{file}, line 9" in str(raised.value)
 
 
 def test_types_and_kwargs_are_checked_before_anything_is_validated(
@@ -373,12 +376,12 @@ def test_types_and_kwargs_are_checked_before_anything_is_validated(
     third = write("third", one("expect_column_to_exist", "{}"))
     with pytest.raises(ConfigError) as raised:
         outcomes(home, folder)
-    unknown, kwarg, value, lacking = sorted(str(raised.value).splitlines())
-    assert unknown.startswith(f"{first}, line 6: `expect_all_to_be_well` is none of")
-    assert value.startswith(f"{second}, line 9: `max_vlaue` is not a kwarg of expect_")
+    unknown, value, kwarg, lacking = sorted(str(raised.value).splitlines())
+    assert unknown.startswith(f"{first}, line 8: `expect_all_to_be_well` is none of")
+    assert value.startswith(f"{second}, line 11: `max_vlaue` is not a kwarg of expect_")
     assert "allowed are: column, condition_parser, max_value, min_value" in value
-    assert kwarg.startswith(f"{second}, line 10: `max_value` of expect_column_max")
-    assert lacking.startswith(f"{third}, line 7: `column` of expect_column_to_exist")
+    assert kwarg.startswith(f"{second}, line 12: `max_value` of expect_column_max")
+    assert lacking.startswith(f"{third}, line 9: `column` of expect_column_to_exist")
     assert not (home.path / "data_docs").exists()
 
 

@@ -72,7 +72,7 @@ def stopped(home: Home, project: Path, *actions: str) -> list[Home]:
 
     Killed there, or, with a second action, paused while that one is done.
     """
-    command = [sys.executable, "-m", "tests.warehouse.steps", str(home.path)]
+    command = [sys.executable, "-m", "tests.support.steps", str(home.path)]
     done = subprocess.run(
         [*command, str(project), *actions],
         cwd=Path(__file__).parents[2],

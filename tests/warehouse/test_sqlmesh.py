@@ -186,8 +186,9 @@ def checkout(
     # A webhook needs somebody to answer; a file does as well.
     webhook = path / "orchestration" / "defs" / "destinations" / "crm_webhook"
     (webhook / "defs.yaml").write_text(
-        "kind: file\nurl: ${LOOMLINE_HOME}/crm\nformat: csv\n"
-        "identifiers: [profile_id, user_id, email]\n"
+        "type: orchestration.components.Destination\nattributes:\n  kind: file\n"
+        "  url: ${LOOMLINE_HOME}/crm\n  format: csv\n"
+        "  identifiers: [profile_id, user_id, email]\n"
     )
     home = Home(folder / "home")
     prepare(home)

@@ -17,7 +17,7 @@ import pytest
 from connectors.ingest.importing import import_units
 from connectors.ingest.inbox import land_inbox
 from connectors.sources.files import units
-from tests.collecting import PROJECT, Collecting, collecting, make_key
+from tests.support.collecting import PROJECT, Collecting, collecting, make_key
 from tests.warehouse.conftest import IDENTITY, MakeWarehouse, Warehouse
 
 EXAMPLES = Path(__file__).parents[1] / "fixtures" / "vendor_examples"

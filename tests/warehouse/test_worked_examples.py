@@ -14,8 +14,8 @@ from connectors.home import Home
 from connectors.ingest.inbox import land_inbox
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.project import Project
-from tests.collecting import collecting, make_key
 from tests.oracles.identity import profile_id
+from tests.support.collecting import collecting, make_key
 from tests.warehouse.conftest import IDENTITY, MakeWarehouse, Warehouse
 
 BASE = datetime(2026, 5, 1, tzinfo=UTC)

@@ -1,8 +1,8 @@
 """Serves operators: counters, health, and live events.
 
-These routes have a port of their own and are not on the one that is published. Pages of
-other sites must not read them, and a key in an address ends up in logs: so there is no
-CORS, and no key in the query.
+These routes have their own port and are not on the public one. Pages of other sites
+must not read them, and a key in a URL ends up in logs: so there is no CORS, and no key
+in the query.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.landing.segments import SegmentWriter
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
     UNKNOWN_PATH,
@@ -45,8 +45,8 @@ ADMIN_PATHS = {
 }
 
 _FILTERS = Filter.__struct_fields__
-_ADMIN_ONLY = error(403, "admin_key_needed", "This needs an admin key.")
-_NOT_ALLOWED = error(405, "method_not_allowed", "Use GET, HEAD here.")
+_ADMIN_ONLY = error(403, "admin_key_needed", "This requires an admin key.")
+_NOT_ALLOWED = error(405, "method_not_allowed", "Use GET or HEAD.")
 
 
 class Admin:
@@ -109,13 +109,13 @@ class Admin:
             ),
             (
                 "loomline_uptime_seconds",
-                "Since the answering worker began.",
+                "Seconds since the answering worker started.",
                 time.monotonic() - self._started_at,
             ),
         ]
 
     async def _stream(self, request: Request, send: Send) -> None:
-        """Server-sent events: decisions from now on that match the filter."""
+        """Send decisions that match the filter as server-sent events."""
         found = presented(self._keys, in_headers(request, and_query=False))
         if found is None:
             self._metrics.add("loomline_unauthorized_total")

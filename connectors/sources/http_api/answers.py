@@ -1,4 +1,4 @@
-"""Answers: what SDKs of each family need to read, with the headers browsers need."""
+"""HTTP answers in the form SDKs read, with the headers browsers need."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
 
-# Every header that recorded browser SDKs ask for. `*` would not cover `authorization`
+# Every header that recorded browser SDKs send. `*` would not cover `authorization`
 # (Fetch standard), without which two of them send nothing.
 _ALLOWED = (
     b"authorization, content-type, content-encoding, anonymousid, sentat, "
@@ -62,10 +62,10 @@ def json_answer(value: Any, status: int = 200) -> Answer:
 def error(
     status: int, code: str, message: str, *, retry_after_s: int | None = None
 ) -> Answer:
-    """An error in every field that SDKs look for it.
+    """Return an error, repeated in every field SDKs read.
 
     Segment's and RudderStack's Python clients print `code` and `message`, PostHog's
-    `detail`; without `code` RudderStack's fails by itself.
+    `detail`; RudderStack's raises an error of its own without `code`.
     """
     body = {
         "success": False,
@@ -82,10 +82,10 @@ def error(
 
 
 def cors(origin: bytes | None, *, is_preflight: bool = False) -> Headers:
-    """What lets pages of any site send events and read the answer.
+    """Return headers that let pages of any site send events and read the answer.
 
-    Write keys are no secrets of a session and no cookie is ever read, so any origin may
-    ask; one that sends credentials (a beacon does) must be named.
+    Write keys are not session secrets and cookies are never read, so any origin is
+    allowed; one that sends credentials (a beacon does) must be named.
     """
     if origin is None:
         return [_ANY_ORIGIN]
@@ -104,7 +104,7 @@ async def send_answer(
     method: str,
     more: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Send the answer to a request of that method, with more headers than its own."""
+    """Send an answer, with extra headers; a HEAD request gets no body."""
     headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), *more]
     body = b"" if method == "HEAD" else answer.body
     start = {"type": "http.response.start", "status": answer.status, "headers": headers}
@@ -112,5 +112,5 @@ async def send_answer(
     await send({"type": "http.response.body", "body": body})
 
 
-UNKNOWN_PATH = error(404, "not_found", "There is no such path here.")
+UNKNOWN_PATH = error(404, "not_found", "This path does not exist.")
 UNAUTHORIZED = error(401, "invalid_write_key", "The write key is missing or unknown.")

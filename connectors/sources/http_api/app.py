@@ -1,14 +1,13 @@
-"""The collector as an ASGI application: finds the route of a request and answers.
+"""The collector's ASGI application: routes requests and answers them.
 
-Every item of an authenticated request is counted in a record, decided, and on disk
-before the answer says so (`ingestion`). The application is one worker's; `server` runs
-it.
+Every item of an authenticated request is recorded, decided, and on disk before the
+answer says so (`ingestion`). Each worker has its own application; `worker` runs it.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from connectors.landing.segments import SegmentWriter
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
     UNKNOWN_PATH,
@@ -41,7 +40,7 @@ __all__ = ["Collector"]
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_NOT_FOR_PAGES = ("healthz", "readyz")  # no page has to read them
+_NOT_FOR_PAGES = ("healthz", "readyz")  # pages need no access to them
 _OPENAPI = json_answer(document())
 
 
@@ -109,25 +108,25 @@ class Collector:
             case "openapi":
                 return _OPENAPI
             case _ if method == "HEAD":
-                return Answer(200, b"", ())  # an SDK looks whether it is blocked
+                return Answer(200, b"", ())  # an SDK checks whether it is blocked
             case _:
                 return await self._settings(route, request)
 
     async def _settings(self, route: Route, request: Request) -> Answer | None:
-        """What browser SDKs ask before they send anything."""
+        """Return the settings that browser SDKs request before sending."""
         match route.kind:
             case "segment_settings":
-                found = presented(self._keys, iter((route.argument,)))
+                match = presented(self._keys, iter((route.argument,)))
             case "posthog_config":
-                found = presented(self._keys, iter((route.argument,)))
+                match = presented(self._keys, iter((route.argument,)))
             case "rudder_settings":
-                found = presented(self._keys, in_headers(request))
+                match = presented(self._keys, in_headers(request))
             case _:
-                return posthog_flags()  # no feature flags for anybody, key or none
-        if found is None:
+                return posthog_flags()  # no feature flags, with or without a key
+        if match is None:
             self._metrics.add("loomline_unauthorized_total")
             raise Refused(UNAUTHORIZED)
-        key, text = found
+        key, text = match
         match route.kind:
             case "segment_settings":
                 return segment_settings(text)
@@ -137,7 +136,7 @@ class Collector:
                 return posthog_config(text, as_script=route.type == "config.js")
 
     def health(self, *, is_ready_asked: bool) -> Answer:
-        """Whether events can be stored; if asked, whether to send requests here."""
+        """Report whether events can be stored; for readiness, also whether draining."""
         reason = self._writer.error or self._metrics.fault()
         if reason is None and is_ready_asked and self.is_draining:
             reason = "draining"

@@ -1,7 +1,7 @@
-"""Request bodies: as compressed, encoded and labelled as real SDKs send them.
+"""Reads request bodies as real SDKs compress, encode and label them.
 
-Labels lie: one SDK sends gzip as form data, another as plain text without any header,
-so what the first bytes say comes before what the headers say.
+Labels can be wrong: one SDK sends gzip as form data, another as plain text without any
+header, so the first bytes take precedence over the headers.
 """
 
 import base64
@@ -34,7 +34,7 @@ _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _MAX_MEMBERS = 100
 
 KEY_FIELDS = ("writeKey", "write_key", "api_key", "token")
-"""Where bodies, their items and queries carry a write key."""
+"""Fields of bodies, items and queries that may carry a write key."""
 
 _KEY_FIELD = re.compile(
     rb'"(?:%b)"\s*:\s*"([^"\\]{1,512})"' % "|".join(KEY_FIELDS).encode()
@@ -43,21 +43,21 @@ _ZSTD_PIECE_BYTES = 256
 
 
 class TooLarge(Exception):
-    """More bytes than the write key or the collector allows."""
+    """The body exceeds the limit of the write key or the collector."""
 
 
 class Crowded(Exception):
-    """No room for one more large body."""
+    """There is no memory left for another large body."""
 
 
 class Budget:
-    """Bytes of unfinished bodies that one worker holds at a time."""
+    """Bytes of unfinished bodies one worker may hold at a time."""
 
     def __init__(self, limit: int) -> None:
         self._left = limit
 
     def take(self, size: int) -> None:
-        """Raises Crowded when there is no room."""
+        """Reserve bytes; raises Crowded if there is no room."""
         if size > self._left:
             raise Crowded
         self._left -= size
@@ -72,7 +72,7 @@ async def read_body(
     limit: int,
     budget: Budget,
 ) -> bytes | None:
-    """The request's bytes as they came; None when the client went away.
+    """Return the request's raw bytes, or None if the client disconnected.
 
     Raises:
         TooLarge: more than `limit` bytes, announced or sent.
@@ -107,11 +107,11 @@ async def read_body(
 
 
 def inflated(body: bytes, encoding: bytes | None, limit: int) -> bytes:
-    """The body without its compression, whatever its label says.
+    """Decompress the body by its first bytes, whatever its label says.
 
     Raises:
-        TooLarge: it would be larger than `limit` bytes; no more than that is held.
-        Undecodable: it begins as compressed data and does not go on as such.
+        TooLarge: the result would exceed `limit` bytes; no more than that is held.
+        Undecodable: it begins as compressed data but is damaged.
     """
     head = body[:4]
     if head[:2] == _GZIP:
@@ -121,7 +121,7 @@ def inflated(body: bytes, encoding: bytes | None, limit: int) -> bytes:
     if head[:2] in _ZLIB:
         return _unzipped(body, 15, limit)
     if encoding == b"deflate" and body[:1] not in b"{[":
-        return _unzipped(body, -15, limit)  # without the header it should have
+        return _unzipped(body, -15, limit)  # raw, without the zlib header
     if len(body) > limit:
         raise TooLarge
     return body
@@ -131,7 +131,7 @@ def _unzipped(body: bytes, wbits: int, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while body:  # a gzip file may have several members
-        if len(parts) == _MAX_MEMBERS:  # what is left is copied at each
+        if len(parts) == _MAX_MEMBERS:  # each member copies the remaining bytes
             raise Undecodable("too_many_gzip_members")
         stream = zlib.decompressobj(wbits)
         try:
@@ -152,7 +152,7 @@ def _unzstd(body: bytes, limit: int) -> bytes:
     stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
     parts, size = [], 0
     try:
-        # In pieces: four bytes can make 128 KiB, and nothing else limits the output.
+        # In pieces: four bytes can expand to 128 KiB, and nothing else limits output.
         for start in range(0, len(body), _ZSTD_PIECE_BYTES):
             part = stream.decompress(body[start : start + _ZSTD_PIECE_BYTES])
             parts.append(part)
@@ -167,10 +167,10 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 
 
 def decoded(data: bytes) -> Any:
-    """The JSON value of a body, or of the `data` field of a form.
+    """Return the JSON value of a body, or of a form's `data` field.
 
     Raises:
-        Undecodable: neither.
+        Undecodable: it is neither.
     """
     if data[:5] == b"data=":
         data = _form_data(data)
@@ -178,9 +178,9 @@ def decoded(data: bytes) -> Any:
 
 
 def keys_within(data: bytes) -> Iterator[str]:
-    """What a body may present as a write key, without decoding it."""
-    for found in islice(_KEY_FIELD.finditer(data), 100):
-        yield found[1].decode("utf-8", "replace")
+    """Yield candidates for the write key in a body, without decoding it."""
+    for match in islice(_KEY_FIELD.finditer(data), 100):
+        yield match[1].decode("utf-8", "replace")
 
 
 def _form_data(data: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""What browser SDKs load before they send: without it some send nothing at all.
+"""Settings that browser SDKs load before sending; without them some send nothing.
 
-The answers turn everything off that a collector does not do; each is the least that the
-recorded SDK versions worked with.
+They turn off everything a collector does not do; each is the minimum the recorded SDK
+versions work with.
 """
 
 import msgspec
@@ -13,7 +13,7 @@ __all__ = ["posthog_config", "posthog_flags", "rudder_settings", "segment_settin
 
 
 def segment_settings(key_text: str) -> Answer:
-    """`GET /v1/projects/<key>/settings` of analytics.js."""
+    """Answer `GET /v1/projects/<key>/settings` of analytics.js."""
     return json_answer(
         {
             "integrations": {"Segment.io": {"apiKey": key_text}},
@@ -29,7 +29,7 @@ def segment_settings(key_text: str) -> Answer:
 
 
 def rudder_settings(key_text: str, key: WriteKey) -> Answer:
-    """`GET /sourceConfig/` of RudderStack's JavaScript SDK."""
+    """Answer `GET /sourceConfig/` of RudderStack's JavaScript SDK."""
     return json_answer(
         {
             "source": {
@@ -53,7 +53,7 @@ def rudder_settings(key_text: str, key: WriteKey) -> Answer:
 
 
 def posthog_config(key_text: str, *, as_script: bool) -> Answer:
-    """`GET /array/<key>/config` and `config.js` of posthog-js."""
+    """Answer `GET /array/<key>/config` and `config.js` of posthog-js."""
     config = {
         "token": key_text,
         "supportedCompression": ["gzip", "gzip-js"],
@@ -84,7 +84,7 @@ def posthog_config(key_text: str, *, as_script: bool) -> Answer:
 
 
 def posthog_flags() -> Answer:
-    """`POST /flags/` and its older name `/decide/`: there are no feature flags."""
+    """Answer `POST /flags/` and its older name `/decide/`: no feature flags."""
     return json_answer(
         {
             "flags": {},

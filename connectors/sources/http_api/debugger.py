@@ -1,9 +1,8 @@
-"""The live debugger: live events and their dispositions.
+"""The live debugger: streams events and their dispositions.
 
-Every worker sends its decisions to each watcher's socket in a folder they share, so it
-does not matter which worker serves the watcher. Nobody watching costs nothing but a
-look at the folder twice a second; a watcher that does not keep up misses events, the
-collector never waits for it.
+Every worker sends its decisions to each watcher's socket in a shared folder, so any
+worker can serve a watcher. Without watchers the only cost is listing the folder twice a
+second. A watcher that falls behind misses events; the collector never waits for it.
 """
 
 import asyncio
@@ -23,11 +22,11 @@ from connectors.events.naming import event_name
 __all__ = ["Debugger", "Filter", "seen_of"]
 
 _END = ".watch"
-_BYTES = 160 << 10  # of one datagram; a larger payload is left out
+_BYTES = 160 << 10  # per datagram; a larger payload is omitted
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """What a watcher wants to see; None: everything."""
+    """A watcher's filter; None matches everything."""
 
     source: str | None = None
     event: str | None = None
@@ -35,7 +34,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, omit_defaults=True):
-    """One decided item, as it is shown."""
+    """One decided item, as sent to watchers."""
 
     received_at: str
     source: str
@@ -48,7 +47,7 @@ class Seen(msgspec.Struct, omit_defaults=True):
     transformations: list[str] = []
     contract_version: int | None = None
     payload: Any = None
-    is_cut: bool = False  # the payload was too large to be shown
+    is_cut: bool = False  # the payload was too large and is omitted
 
     def is_wanted(self, by: Filter) -> bool:
         return (
@@ -59,7 +58,7 @@ class Seen(msgspec.Struct, omit_defaults=True):
 
 
 class Debugger:
-    """Sends to watchers of all workers, and serves watchers of this one."""
+    """Sends to the watchers of all workers, and serves this worker's watchers."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -70,16 +69,16 @@ class Debugger:
         return bool(self._watchers)
 
     def look(self) -> None:
-        """Look for watchers."""
-        found = set(self._folder.glob(f"*{_END}"))
-        for path in self._watchers.keys() - found:
+        """Update the list of watchers."""
+        paths = set(self._folder.glob(f"*{_END}"))
+        for path in self._watchers.keys() - paths:
             self._watchers.pop(path).close()
-        for path in found - self._watchers.keys():
+        for path in paths - self._watchers.keys():
             watcher = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             watcher.setblocking(False)
             try:
                 watcher.connect(str(path))
-            except OSError:  # its worker died without tidying up
+            except OSError:  # its worker died without removing it
                 watcher.close()
                 path.unlink(missing_ok=True)
             else:
@@ -91,12 +90,12 @@ class Debugger:
             seen.payload, seen.is_cut = None, True
             data = msgspec.json.encode(seen)
         for watcher in self._watchers.values():
-            with suppress(OSError):  # full or gone: the watcher misses it
+            with suppress(OSError):  # its buffer is full or it is gone
                 watcher.send(data)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator["asyncio.Queue[Seen]"]:
-        """What all workers decide from now on."""
+        """Yield a queue of all workers' decisions from now on."""
         path = self._folder / f"{secrets.token_hex(4)}{_END}"
         queue: asyncio.Queue[Seen] = asyncio.Queue(1000)
         loop = asyncio.get_running_loop()
@@ -126,7 +125,7 @@ class Debugger:
 def seen_of(
     item: Any, decision: AdmissionDecision, applied: list[str], source: str, at: str
 ) -> Seen:
-    """One decided item, under the name that contracts know it by."""
+    """Return one decided item, under its contract's event name."""
     fields = item if type(item) is dict else {}
     text = _text(fields.get("event") or fields.get("name"))
     return Seen(

@@ -3,19 +3,16 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from connectors.events.clock import isoformat
 from connectors.events.decisions import NotAdmitted
 from connectors.events.decode import Undecodable
 from connectors.events.fingerprint import Fingerprints
 from connectors.events.policy import Policy
-from connectors.landing.segments import SegmentWriter
+from connectors.landing.segment_writer import SegmentWriter
 from connectors.sources.forms import Forms, UnknownForm
 from connectors.sources.http_api.answers import (
     UNAUTHORIZED,
@@ -26,18 +23,15 @@ from connectors.sources.http_api.answers import (
     json_answer,
 )
 from connectors.sources.http_api.bodies import (
-    Budget,
-    Crowded,
     TooLarge,
     decoded,
     inflated,
     keys_within,
-    read_body,
 )
 from connectors.sources.http_api.debugger import Debugger, seen_of
 from connectors.sources.http_api.metrics import Metrics
+from connectors.sources.http_api.receipt import posthog_v1, with_receipts
 from connectors.sources.http_api.request_admission import (
-    Receipt,
     RequestAdmission,
     Taken,
     shared_bytes,
@@ -52,6 +46,7 @@ from connectors.sources.http_api.requests import (
 )
 from connectors.sources.http_api.routes import Route
 from connectors.sources.http_api.token_lease import TokenLease
+from connectors.sources.http_api.workload import LARGE_BYTES, Workload, beside_the_loop
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from connectors.sources.rate_limits import Buckets
 from connectors.sources.signatures import BadSignature
@@ -59,28 +54,14 @@ from connectors.sources.write_keys import MAX_BATCH_BYTES, KeyRing, WriteKey
 
 __all__ = ["Ingestion"]
 
-_Result = TypeVar("_Result")
-
 PUBLIC_RATE = (100.0, 500)
 """Events per second and burst of a form or webhook, which have no write key."""
-
-UNFINISHED_BYTES = 64 << 20
-"""Of all bodies that are arriving, or wait to be unpacked, at once."""
 
 MAX_ITEMS = 20_000
 """Of one body; the most that was seen in a real SDK's request is 250."""
 
 MAX_VALUES = 1_000_000
 """Of one body: each takes a multiple of its few bytes once it is decoded."""
-
-LARGE_BYTES = 256 << 10
-"""A body of more, decompressed, is unpacked in a thread, one at a time: as decoded
-values it is many times its size."""
-
-LOOKUP_THREADS = 16
-"""Of one worker: so many requests wait for another server at a time; others queue, as
-long as their bodies come to less than UNFINISHED_BYTES, each counted as LARGE_BYTES at
-least."""
 
 _SUCCESS = json_answer({"success": True})
 _JITSU = json_answer({"success": True, "ok": True})
@@ -91,7 +72,6 @@ _TOO_LARGE = error(413, "body_too_large", "The body is larger than this key allo
 _BUSY = error(
     503, "storage_unavailable", "Events cannot be stored just now.", retry_after_s=1
 )
-_CROWDED = error(503, "too_busy", "Too much arrives at once.", retry_after_s=1)
 _FORBIDDEN_PATH = error(403, "path_not_allowed", "This key may not use this path.")
 _NOT_FOR_EVENTS = error(403, "key_not_for_events", "An admin key takes no events.")
 _BAD_SIGNATURE = error(401, "bad_signature", "The signature does not fit.")
@@ -125,10 +105,7 @@ class Ingestion:
         self._fingerprints = fingerprints
         self._debugger = debugger
         self._metrics = metrics
-        self._budget = Budget(UNFINISHED_BYTES)
-        self._gate = asyncio.Semaphore(1)
-        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
-        self._looking_up = Budget(UNFINISHED_BYTES)
+        self._workload = Workload()
 
     @staticmethod
     def settled(waiting: list["asyncio.Future[bool]"], is_on_disk: bool) -> None:
@@ -146,9 +123,9 @@ class Ingestion:
         await self._store(taken)
         match route.style:
             case "posthog_v1":
-                return _posthog_v1(taken.receipts)
+                return posthog_v1(taken.receipts)
             case _ if request.wants_receipts:
-                return _with_receipts(taken.receipts)
+                return with_receipts(taken.receipts)
             case "jitsu":
                 return _JITSU
             case _:
@@ -162,14 +139,14 @@ class Ingestion:
         limit = found[0].max_batch_bytes if found else MAX_BATCH_BYTES
         body: bytes | None = b""
         try:
-            body = await self._read(request, limit)
+            body = await self._workload.read(request, limit)
             if body is None:
                 return None
             encoding = request.headers.get(b"content-encoding")
             try:
                 data = inflated(body, encoding, min(limit, LARGE_BYTES))
             except TooLarge:
-                async with self._alone(len(body)):
+                async with self._workload.alone(len(body)):
                     data = await asyncio.to_thread(inflated, body, encoding, limit)
                     return await self._decoded(route, request, found, data)
             return await self._decoded(route, request, found, data)
@@ -195,7 +172,7 @@ class Ingestion:
         if len(data) > LARGE_BYTES and data.count(b",") > MAX_VALUES:
             return await self._refuse(found, b"", "too_many_items", _TOO_MANY)
         try:
-            value = await _beside_the_loop(len(data), partial(decoded, data))
+            value = await beside_the_loop(len(data), partial(decoded, data))
         except Undecodable as problem:
             answer = error(400, problem.reason, "The body holds no JSON to read.")
             return await self._refuse(found, data, problem.reason, answer)
@@ -217,23 +194,6 @@ class Ingestion:
             given, key, "http", len(data), request, wants_receipts=is_v1
         )
 
-    @asynccontextmanager
-    async def _alone(self, size_bytes: int) -> AsyncIterator[None]:
-        """One large body at a time is unpacked, however many arrive; the others wait.
-
-        Raises:
-            Refused: too many wait already.
-        """
-        try:
-            self._budget.take(size_bytes)
-        except Crowded:
-            raise Refused(_CROWDED) from None
-        try:
-            async with self._gate:
-                yield
-        finally:
-            self._budget.give_back(size_bytes)
-
     async def webhook(self, route: Route, request: Request) -> Answer | None:
         """Take what another system tells, in its own shape."""
         key = self._public_key(route.argument)
@@ -242,14 +202,14 @@ class Ingestion:
             for name, value in request.headers.items()
         }
         try:
-            body = await self._read(request, MAX_BATCH_BYTES)
+            body = await self._workload.read(request, MAX_BATCH_BYTES)
             if body is None:
                 return None
             receive = partial(
                 self._webhooks.receive, route.argument, headers, body, time.time()
             )
             if len(body) > LARGE_BYTES:
-                async with self._alone(len(body)):
+                async with self._workload.alone(len(body)):
                     given = await asyncio.to_thread(receive)
             else:
                 given = receive()
@@ -275,14 +235,14 @@ class Ingestion:
             )
         await self._store(taken)
         if request.wants_receipts:
-            return _with_receipts(taken.receipts if given else ())
+            return with_receipts(taken.receipts if given else ())
         return _SUCCESS
 
     async def form(self, route: Route, request: Request) -> Answer | None:
         """Take an HTML form, and send the browser where the form's file says."""
         content_type = request.headers.get(b"content-type", b"").decode("latin-1")
         try:
-            body = await self._read(request, MAX_BATCH_BYTES)
+            body = await self._workload.read(request, MAX_BATCH_BYTES)
             if body is None:
                 return None
             form = self._forms.receive(route.argument, content_type, body)
@@ -309,16 +269,8 @@ class Ingestion:
         if form.redirect_url is not None:
             return Answer(303, b"", [(b"location", form.redirect_url.encode())])
         if request.wants_receipts:
-            return _with_receipts(taken.receipts)
+            return with_receipts(taken.receipts)
         return _SUCCESS
-
-    async def _read(self, request: Request, limit: int) -> bytes | None:
-        """The body as it came; None when the client went away."""
-        announced = request.headers.get(b"content-length")
-        try:
-            return await read_body(request.receive, announced, limit, self._budget)
-        except Crowded:
-            raise Refused(_CROWDED) from None
 
     async def _refuse(
         self,
@@ -410,25 +362,8 @@ class Ingestion:
             fingerprint=fingerprint,
         )
         if self._admission.may_wait(given, key):  # for another server: not in the loop
-            return await self._among_lookups(size_bytes, take)
-        return await _beside_the_loop(size_bytes, take)
-
-    async def _among_lookups(self, size_bytes: int, take: Callable[[], Taken]) -> Taken:
-        """Take in threads of their own, so that a slow server delays nothing else.
-
-        Raises:
-            Refused: too many wait already.
-        """
-        size_bytes = max(size_bytes, LARGE_BYTES)
-        try:
-            self._looking_up.take(size_bytes)
-        except Crowded:
-            raise Refused(_CROWDED) from None
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._lookups, take)
-        finally:
-            self._looking_up.give_back(size_bytes)
+            return await self._workload.among_lookups(size_bytes, take)
+        return await beside_the_loop(size_bytes, take)
 
     async def _store(self, taken: Taken) -> None:
         """Wait until it is on disk.
@@ -490,31 +425,3 @@ def _permit(route: Route, key: WriteKey) -> None:
         raise Refused(_NOT_FOR_EVENTS)
     if key.paths is not None and key.paths.isdisjoint(route.groups):
         raise Refused(_FORBIDDEN_PATH)
-
-
-async def _beside_the_loop(size_bytes: int, work: Callable[[], _Result]) -> _Result:
-    """What the work returns; in a thread when there is much of it."""
-    if size_bytes > LARGE_BYTES:
-        return await asyncio.to_thread(work)
-    return work()
-
-
-def _with_receipts(receipts: Sequence[Receipt]) -> Answer:
-    events = [receipt._asdict() for receipt in receipts]
-    return json_answer({"success": True, "events": events})
-
-
-_POSTHOG_RESULTS = {"admitted": "ok", "rate_limited": "retry"}
-
-
-def _posthog_v1(receipts: Sequence[Receipt]) -> Answer:
-    """PostHog's newer protocol asks for a result by event id."""
-    results = {
-        receipt.id: {
-            "result": _POSTHOG_RESULTS.get(receipt.status, "drop"),
-            "details": receipt.reason,
-        }
-        for receipt in receipts
-        if receipt.id is not None
-    }
-    return json_answer({"results": results})

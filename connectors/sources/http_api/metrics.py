@@ -1,8 +1,8 @@
-"""Counters of all workers, as Prometheus reads them.
+"""Counters of all workers, in Prometheus format.
 
-Each worker counts in memory and writes its counts beside the others' now and then; a
-scrape adds up what it finds. Counts of a worker that was replaced stay. They are an
-operator's view: what each event became stands in `raw.dispositions`.
+Each worker counts in memory and periodically writes its counts to a file beside the
+others'; a scrape sums the files. The counts of replaced workers stay. They are for
+operators: the disposition of each event is in `raw.dispositions`.
 """
 
 import os
@@ -24,13 +24,13 @@ _HELP = {
     "loomline_requests_total": "Requests by route and status.",
     "loomline_unauthorized_total": "Requests without a live write key.",
     "loomline_received_bytes_total": "Bytes of accepted bodies, decompressed.",
-    "loomline_commits_total": "Groups of requests that one sync served.",
+    "loomline_commits_total": "Groups of requests written with one sync.",
     "loomline_commit_failures_total": "Writes and syncs that failed.",
 }
 
 
 class Metrics:
-    """One worker's counters, and the sum over all."""
+    """One worker's counters, and the sum of all workers'."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,14 +44,14 @@ class Metrics:
         self._counts[name, ()] = value  # type: ignore[assignment]
 
     def save(self) -> None:
-        """Write this worker's counts where the others find them."""
+        """Write this worker's counts to its file."""
         rows = [(name, labels, n) for (name, labels), n in self._counts.items()]
         beside = self._path.with_suffix(".new")
         beside.write_bytes(msgspec.json.encode(rows))
         beside.replace(self._path)
 
     def tell_fault(self, reason: str | None) -> None:
-        """Let the other workers know that this one cannot store; None: it can."""
+        """Tell the other workers that this one cannot store; None clears it."""
         path = self._path.with_suffix(_RED)
         if reason is None:
             path.unlink(missing_ok=True)
@@ -59,21 +59,21 @@ class Metrics:
             path.write_text(reason)
 
     def fault(self) -> str | None:
-        """Why one of the workers cannot store; None when all can."""
+        """Return why a worker cannot store, or None if all can."""
         for path in self._folder.glob(f"*{_RED}"):
-            with suppress(FileNotFoundError):  # well again, or replaced
+            with suppress(FileNotFoundError):  # recovered or replaced
                 return path.read_text() or "a worker cannot store"
         return None
 
     @staticmethod
     def forget(folder: Path, process: int) -> None:
-        """A worker that has ended stands in nobody's way."""
+        """Remove the fault of a worker that has ended."""
         (folder / f"{process}{_RED}").unlink(missing_ok=True)
 
     def text(self, gauges: Iterable[tuple[str, str, float]]) -> bytes:
-        """All workers' counts in Prometheus' text format 0.0.4.
+        """Return all workers' counts in Prometheus' text format 0.0.4.
 
-        `gauges` are (name, help, value) of the worker that answers.
+        `gauges` are (name, help, value) of the answering worker.
         """
         self.save()
         total: Counter[tuple[str, Labels]] = Counter()
@@ -89,8 +89,8 @@ class Metrics:
             lines += [f"# HELP {name} {help_}", f"# TYPE {name} counter"]
             lines += [
                 f"{name}{_braced(labels)} {n:.10g}"
-                for (found, labels), n in sorted(total.items())
-                if found == name
+                for (counter, labels), n in sorted(total.items())
+                if counter == name
             ]
         for name, help_, value in gauges:
             lines += [

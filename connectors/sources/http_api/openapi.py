@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes that are served."""
+"""The OpenAPI 3.1 document, generated from the routes."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from connectors.sources.http_api.routes import ROUTES, Route
 __all__ = ["document"]
 
 _SUMMARIES = {
-    "ingest": "Take events",
+    "ingest": "Send events",
     "segment_settings": "Settings of Segment's browser SDK",
     "rudder_settings": "Settings of RudderStack's browser SDK",
     "posthog_config": "Settings of PostHog's browser SDK",
-    "posthog_flags": "PostHog's feature flags; there are none",
-    "webhook": "Take another system's webhook",
-    "form": "Take an HTML form",
+    "posthog_flags": "PostHog's feature flags; always empty",
+    "webhook": "Send another system's webhook",
+    "form": "Submit an HTML form",
     "healthz": "Whether events can be stored",
-    "readyz": "Whether requests should be sent here",
+    "readyz": "Whether the collector accepts requests",
     "openapi": "This document",
 }
 
-# Paths with a part that varies, which `routes.find` takes apart.
+# Paths with a variable part, which `routes.find` parses.
 _VARYING = {
     "/api/s/{argument}": Route("ingest", ("jitsu",), style="jitsu"),
     "/api/s/s2s/{argument}": Route("ingest", ("jitsu",), style="jitsu"),
@@ -44,13 +44,13 @@ _KEYS: list[dict[str, list[str]]] = [
 
 
 def document() -> dict[str, Any]:
-    """The whole document, ready to be encoded."""
+    """Return the whole document, ready to be encoded."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Loomline collector",
             "version": "1",
-            "description": "Every path also takes a slash at its end.",
+            "description": "Every path also accepts a trailing slash.",
         },
         "paths": {
             path: _path(path, route) for path, route in {**ROUTES, **_VARYING}.items()
@@ -135,24 +135,27 @@ def _responses(route: Route) -> dict[str, Any]:
     match route.kind:
         case "ingest" | "webhook" | "form":
             codes = {
-                "400": "The body cannot be read; it is kept among the rejected.",
+                "400": "The body cannot be read; it is stored as rejected.",
                 "401": "The write key or the signature is missing or unknown.",
                 "403": "The write key may not be used here.",
-                "404": "There is no such webhook or form.",
+                "404": "This webhook or form does not exist.",
                 "413": "The body is too large.",
-                "429": "Over the key's rate; Retry-After says when to come back.",
-                "503": "Events cannot be stored just now; nothing was taken.",
+                "429": "Over the key's rate limit; retry after Retry-After.",
+                "503": "Events cannot be stored right now; none were accepted.",
             }
         case "healthz" | "readyz":
-            codes = {"503": "Not now."}
+            codes = {"503": "Not available."}
         case "segment_settings" | "rudder_settings" | "posthog_config":
-            codes = {"401": "The key is missing or unknown.", "403": "Not this key."}
+            codes = {
+                "401": "The key is missing or unknown.",
+                "403": "The key may not be used here.",
+            }
     responses = {"200": good}
     for code, description in codes.items():
         content = _ANY_JSON if route.kind in ("healthz", "readyz") else _ERROR
         responses[code] = {"description": description, "content": content}
     if route.kind == "form":
-        responses["303"] = {"description": "Back to a page that the form may name."}
+        responses["303"] = {"description": "Redirect to a page the form allows."}
     return responses
 
 
@@ -160,7 +163,7 @@ _OBJECT = {"type": ["object", "null"]}
 _SCHEMAS: dict[str, Any] = {
     "Event": {
         "type": "object",
-        "description": "A call of Segment's API, or an event of PostHog's or our own.",
+        "description": "A call of Segment's API, a PostHog event, or Loomline's own.",
         "properties": {
             "type": {"enum": ["track", "identify", "page", "screen", "group", "alias"]},
             "event": _TEXT,

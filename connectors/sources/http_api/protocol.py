@@ -1,4 +1,4 @@
-"""HTTP/1.1 as clients really speak it: limits, offers of other protocols, draining."""
+"""HTTP/1.1 as clients really use it: limits, protocol upgrades, draining."""
 
 import asyncio
 from typing import Any, cast
@@ -11,14 +11,14 @@ __all__ = ["AdminProtocol", "Protocol"]
 MAX_HEADER_BYTES = 64 << 10
 MAX_CONNECTIONS = 4096
 LINGER_S = 1.0
-"""While draining, a client that was about to send on an open connection still may."""
+"""While draining, how long an idle connection may still send a request."""
 
 
 class _OneWrite:
-    """A transport that sends the head of an answer and its body at once.
+    """A transport that sends an answer's head and body in one write.
 
-    Uvicorn hands them over one after the other, which is one call of the kernel more
-    for each request: a tenth of what a request costs.
+    Uvicorn writes them one after the other, which costs one more system call per
+    request: a tenth of its total cost.
     """
 
     __slots__ = ("_head", "_transport")
@@ -43,10 +43,10 @@ class _OneWrite:
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol with limits for clients that do not come to an end."""
+    """Uvicorn's protocol with limits for clients that never finish."""
 
     begun_at: float | None = None  # loop time; None while no request is arriving
-    _header_bytes = 0  # since the last of a body: of headers, or of what follows it
+    _header_bytes = 0  # of headers since the last body, or of what follows it
     _is_draining = False
     max_connections = MAX_CONNECTIONS
 
@@ -68,18 +68,18 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _parse(self, data: bytes) -> None:
-        """Parse what has arrived; an offer of another protocol is passed over.
+        """Parse incoming data, ignoring offers of another protocol.
 
-        Java's client offers HTTP/2 in clear with every request. The parser takes such
-        an offer up: it ends the request at its head, and leaves what follows alone. So
-        another one reads the head once more, without the offer, and what follows.
+        Java's client offers HTTP/2 in plaintext with every request. The parser accepts
+        such an offer: it ends the request after its head, and does not parse what
+        follows. So a new parser reads the head again without the offer, and the rest.
         """
         while True:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 if not self._is_offered:
-                    return  # CONNECT, which is answered with an error
+                    return  # CONNECT, which gets an error
                 data = self._head_without_offer() + data[offer.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -88,7 +88,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _is_offered(self) -> bool:
-        """Whether the request at hand is to be read again, without its offer."""
+        """Whether the current request is read again, without its offer."""
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def _head_without_offer(self) -> bytes:
@@ -113,7 +113,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._is_draining:
             self.cycle.keep_alive = False
-        if self.scope["method"] != "HEAD":  # its answer is a head alone
+        if self.scope["method"] != "HEAD":  # its answer has no body
             self.cycle.transport = cast(Any, _OneWrite(self.transport))
 
     def on_body(self, body: bytes) -> None:
@@ -128,7 +128,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def shutdown(self) -> None:
-        """Close once nothing is under way; what is about to be sent is answered."""
+        """Close once idle; requests still arriving are answered."""
         self._is_draining = True
         if self.cycle is None or self.cycle.response_complete:
             self.loop.call_later(LINGER_S, self._close_idle)
@@ -141,4 +141,4 @@ class Protocol(HttpToolsProtocol):
 
 
 class AdminProtocol(Protocol):
-    """The same for operators, who are let in when senders have all connections."""
+    """The same for operators, with connections reserved for them."""

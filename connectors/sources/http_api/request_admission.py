@@ -1,4 +1,4 @@
-"""From a request's decoded body to a line of a segment, and what the sender is told."""
+"""Turns a request's decoded body into a line of a segment and the sender's receipts."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.landing.segments import Record
 from connectors.sources.http_api.bodies import KEY_FIELDS
+from connectors.sources.http_api.receipt import Receipt
 from connectors.sources.write_keys import WriteKey
 
 __all__ = ["Receipt", "RequestAdmission", "Taken", "shared_bytes", "unpacked"]
@@ -23,16 +24,8 @@ _encode = msgspec.json.encode
 _ADMITTED = AdmissionDecision()
 
 
-class Receipt(NamedTuple):
-    """What became of one item."""
-
-    id: str | None
-    status: str
-    reason: str | None
-
-
 class Watched(NamedTuple):
-    """One item as the live debugger shows it."""
+    """One item for the live debugger."""
 
     item: Any
     decision: AdmissionDecision
@@ -40,10 +33,10 @@ class Watched(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """One request's items, decided; `line` has to be on disk before an answer.
+    """One request's decided items; `line` must be on disk before the answer.
 
-    The items themselves are let go: requests that wait for the disk would hold more of
-    them than the processor's cache does.
+    The items themselves are not kept: requests waiting for the disk would hold more of
+    them than fit into the processor's cache.
     """
 
     line: bytes
@@ -51,8 +44,8 @@ class Taken(NamedTuple):
     received_at: int
     size_bytes: int
     dispositions: dict[str, int]
-    receipts: Sequence[Receipt]  # one a given item, in order; if wanted
-    watched: Sequence[Watched]  # if anybody watches
+    receipts: Sequence[Receipt]  # one per item, in order; if requested
+    watched: Sequence[Watched]  # if there are watchers
 
 
 class RequestAdmission:
@@ -65,7 +58,7 @@ class RequestAdmission:
         self._latest = 0
 
     def may_wait(self, given: list[Any], key: WriteKey) -> bool:
-        """Whether deciding about these items may ask another server."""
+        """Return whether deciding about these items may call another server."""
         return self._has_waits and any(
             self._concerns(
                 key.policy,
@@ -79,9 +72,9 @@ class RequestAdmission:
         )
 
     def received_at(self) -> int:
-        """Now; never before what this worker said a moment ago.
+        """Return the current time, never before the previous result.
 
-        A clock that is set back by more than a second is followed all the same.
+        Follows a clock that is set back by more than a second.
         """
         now = time.time_ns() // 1000
         if self._latest - 1_000_000 < now < self._latest:
@@ -103,7 +96,7 @@ class RequestAdmission:
     ) -> Taken:
         """Decide about the items of a body of `size_bytes`.
 
-        `fingerprint` makes that of whoever sent the request.
+        `fingerprint` makes the fingerprint of the request's sender.
         """
         record = Record(
             source=key.name,
@@ -122,7 +115,7 @@ class RequestAdmission:
             keeps_received_at=False,
             policy=key.policy,
             gpc=gpc,
-            # What a webhook shows is the other system's address, not a person's.
+            # The address of a webhook's sender is a server's, not a person's.
             fingerprint=(
                 fingerprint if key.policy.fingerprint and channel != "webhook" else None
             ),
@@ -161,7 +154,7 @@ class RequestAdmission:
         *,
         is_watched: bool = False,
     ) -> Taken:
-        """Count items whose fate does not depend on what they hold."""
+        """Count items whose disposition does not depend on their content."""
         decisions = {
             index: AdmissionDecision(
                 disposition=outcome.disposition,
@@ -193,7 +186,7 @@ class RequestAdmission:
         *,
         is_watched: bool = False,
     ) -> Taken:
-        """Count a body that holds no item as one rejected item, and keep it."""
+        """Count an undecodable body as one rejected item, and store it."""
         record = Record(
             source=key.name,
             scope=key.scope,
@@ -236,17 +229,17 @@ def _taken(
 def _receipts(
     given: Sequence[Any], decisions: dict[int, AdmissionDecision]
 ) -> list[Receipt]:
-    found = []
+    receipts = []
     for index, item in enumerate(given):
         decision = decisions.get(index, _ADMITTED)
-        # The item's own words first: PostHog's `uuid` is what its SDK looks for.
+        # The item's own id first: PostHog's SDK looks for its `uuid`.
         id_ = decision.message_id or given_id(item)
-        found.append(Receipt(id_, decision.disposition, decision.reason))
-    return found
+        receipts.append(Receipt(id_, decision.disposition, decision.reason))
+    return receipts
 
 
 def shared_bytes(value: Any) -> int:
-    """What a batch's common context comes to once each of its items has it."""
+    """Return the size of a batch's shared context once copied into each item."""
     if type(value) is not dict or type(value.get("batch")) is not list:
         return 0
     shared = [value.get(name) for name in ("context", "integrations")]
@@ -259,9 +252,9 @@ def unpacked(
     key_text: str,
     find: Callable[[str], WriteKey | None] = lambda text: None,
 ) -> list[Any]:
-    """The items of a decoded body, without the write keys they repeat.
+    """Return the items of a decoded body, without the write keys they repeat.
 
-    An item without a type has that of the path it was sent to.
+    An item without a type gets the type of its path.
     """
     given = items(value)
     for index, item in enumerate(given):

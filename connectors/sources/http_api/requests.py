@@ -1,4 +1,4 @@
-"""What is read of a request: its headers and query, and the write keys it presents."""
+"""Reads a request's headers and query, and the write keys it presents."""
 
 import base64
 import binascii
@@ -17,12 +17,12 @@ __all__ = ["Presented", "Receive", "Request", "in_body", "in_headers", "presente
 Receive = Callable[[], Awaitable[Any]]
 
 Presented = tuple[WriteKey, str]
-"""A live key, and the text that was presented."""
+"""A live key, and its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is read of one request."""
+    """The parts of one request that are read."""
 
     scope: Any
     receive: Receive
@@ -46,10 +46,10 @@ class Request:
 
 
 def in_headers(request: Request, *, and_query: bool = True) -> Iterator[str]:
-    """What headers, and unless told otherwise the query, present as a write key.
+    """Yield candidates for the write key in headers and, by default, the query.
 
-    Basic carries it as the user, with an empty password; a key that is made of both
-    parts (Jitsu's `id:secret`) is presented as a whole first.
+    HTTP Basic carries it as the user with an empty password; a key made of both parts
+    (Jitsu's `id:secret`) is yielded as a whole first.
     """
     headers = request.headers
     authorization = headers.get(b"authorization")
@@ -64,7 +64,7 @@ def in_headers(request: Request, *, and_query: bool = True) -> Iterator[str]:
                 yield query[name][0]
 
 
-@lru_cache  # a source's requests have the same
+@lru_cache  # all requests of a source send the same value
 def _authorized(authorization: bytes) -> tuple[str, ...]:
     scheme, _, rest = authorization.partition(b" ")
     match scheme.lower():
@@ -84,7 +84,7 @@ def _with_parts(text: str) -> Iterator[str]:
 
 
 def in_body(value: Any) -> Iterator[str]:
-    """What a body presents as a write key: itself, or its first item."""
+    """Yield candidates for the write key in a body: its own, or its first item's."""
     candidates = [value]
     if type(value) is dict and type(value.get("batch")) is list:
         candidates += value["batch"][:1]
@@ -102,7 +102,7 @@ def in_body(value: Any) -> Iterator[str]:
 
 
 def presented(keys: KeyRing, texts: Iterator[str]) -> Presented | None:
-    """The first live key among the texts."""
+    """Return the first live key among the texts."""
     for text in texts:
         key = keys.find(text)
         if key is not None:

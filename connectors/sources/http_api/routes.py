@@ -1,7 +1,7 @@
-"""Paths of the collector: which product's they are and how each is answered.
+"""The collector's paths: their clients, and how each is answered.
 
-They are those that unmodified SDKs call (`docs/instrument.md` lists them by SDK), each
-with and without a slash at the end: a redirect would turn their POST into a GET.
+These are the paths unmodified SDKs call (`docs/instrument.md` lists them by SDK), each
+with and without a trailing slash: a redirect would turn their POST into a GET.
 """
 
 from typing import Literal, NamedTuple
@@ -26,10 +26,10 @@ Kind = Literal[
 
 class Route(NamedTuple):
     kind: Kind
-    groups: tuple[Group, ...] = ()  # one of them is enough
-    type: str | None = None  # of an item that has none
+    groups: tuple[Group, ...] = ()  # a key needs one of them
+    type: str | None = None  # for items without one
     style: Literal["plain", "posthog_v1", "jitsu"] = "plain"
-    argument: str = ""  # the part of the path that varies
+    argument: str = ""  # the variable part of the path
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ ROUTES: dict[str, Route] = {
     **{f"/v1/{name[0]}": Route("ingest", _CALLS, name) for name in _TYPES},
     "/beacon/v1/batch": Route("ingest", ("rudder",)),
     "/sourceConfig": Route("rudder_settings", ("rudder",)),
-    # PostHog; `/batch` is Loomline's own, too
+    # PostHog; `/batch` is also Loomline's own
     "/batch": Route("ingest", ("posthog", "native")),
     "/capture": Route("ingest", _POSTHOG),
     "/e": Route("ingest", _POSTHOG),
@@ -72,15 +72,15 @@ ROUTES: dict[str, Route] = {
 
 
 def find(path: str) -> Route | None:
-    """The route of a request's path; None when there is no such path."""
-    found = ROUTES.get(path)
-    if found is not None:
-        return found
+    """Return the route of a path, or None if it does not exist."""
+    route = ROUTES.get(path)
+    if route is not None:
+        return route
     if path.endswith("/"):
         path = path.rstrip("/")
-        found = ROUTES.get(path)
-        if found is not None:
-            return found
+        route = ROUTES.get(path)
+        if route is not None:
+            return route
     match path.split("/")[1:]:
         case ["api", "s", type_] | ["api", "s", "s2s", type_]:
             is_type = type_ in _TYPES

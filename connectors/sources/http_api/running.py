@@ -1,4 +1,4 @@
-"""The lock of a home folder's collector, and the address where operators reach it."""
+"""The lock of a home folder's collector, and the operators' URL."""
 
 import fcntl
 import os
@@ -13,10 +13,10 @@ __all__ = ["admin_url", "announce", "only_one"]
 
 
 def only_one(home: Home) -> int:
-    """Take the lock of this home folder's collector; returns its descriptor.
+    """Lock this home folder for one collector; return the lock's descriptor.
 
     Raises:
-        ConfigError: another collector holds it, or the home folder cannot be used.
+        ConfigError: another collector holds it, or the home folder is not usable.
     """
     path = _path(home)
     home.make()
@@ -32,8 +32,8 @@ def only_one(home: Home) -> int:
             holder = os.pread(lock, 200, 0).decode(errors="replace").partition("\n")[0]
             os.close(lock)
             raise ConfigError(
-                f"Another collector runs on {home.path} ({holder}). Stop it, or give "
-                "this one a home folder of its own (LOOMLINE_HOME)."
+                f"Another collector is running on {home.path} ({holder}). Stop it, or "
+                "give this one its own home folder (LOOMLINE_HOME)."
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, _holder(), 0)
@@ -41,20 +41,20 @@ def only_one(home: Home) -> int:
 
 
 def announce(lock: int, url: str) -> None:
-    """Leave the operators' address in the lock file, for `admin_url`."""
+    """Write the operators' URL to the lock file, for `admin_url`."""
     os.pwrite(lock, _holder() + f"{url}\n".encode(), 0)
 
 
 def admin_url(home: Home) -> str | None:
-    """Return the operators' address of the collector that runs on this home folder.
+    """Return the operators' URL of the collector running on this home folder.
 
-    None if no collector does.
+    None if no collector is running.
     """
     path = _path(home)
     if not is_held(path):
         return None
     _, _, url = path.read_text().partition("\n")
-    return url.strip() or None  # it is just starting
+    return url.strip() or None  # still starting
 
 
 def _path(home: Home) -> Path:

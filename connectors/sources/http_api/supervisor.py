@@ -1,9 +1,9 @@
 """The supervisor: worker processes on one listening socket.
 
-The parent holds the socket, the rules and nothing else: it forks the workers, replaces
-one that dies at once, and on SIGHUP reloads the rules and swaps all workers without
-closing the socket. Clients that connect meanwhile wait in its queue. The parent runs no
-thread and no loop, so that a fork is safe.
+The parent holds only the socket and the rules: it forks the workers, replaces one that
+dies immediately, and on SIGHUP reloads the rules and swaps all workers without closing
+the socket. Clients that connect meanwhile wait in its queue. The parent has no threads
+and no event loop, so that forking is safe.
 """
 
 import os
@@ -44,19 +44,19 @@ __all__ = ["serve"]
 Say = Callable[[str], None]
 
 OPERATOR_CONNECTIONS = 32
-"""Kept free for operators while senders have all the others."""
+"""Connections reserved for operators when senders use all others."""
 
 _MIN_LIFE_S = 1.0  # a worker that dies sooner is replaced with a pause
 
 
 def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
-    """Collect events until SIGTERM or SIGINT; returns when all is answered.
+    """Collect events until SIGTERM or SIGINT; return once all requests are answered.
 
-    `say` is told the address once requests are answered there.
+    `say` is called with the URLs once they accept requests.
 
     Raises:
-        ConfigError: a rule, the address or the certificate cannot be used, or another
-            collector runs on this home folder.
+        ConfigError: a rule, the address or the certificate is not usable, or another
+            collector is running on this home folder.
     """
     _raise_limits()
     rules = CollectorRules.load(project)
@@ -88,9 +88,9 @@ def serve(home: Home, project: Path, settings: Settings, *, say: Say) -> None:
 
 
 def _raise_limits() -> None:
-    """As many connections as the machine permits, leaving files for segments."""
+    """Allow as many connections as the machine permits, minus files for segments."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems call no limit a number
+    with suppress(ValueError, OSError):  # some systems report no numeric limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     Protocol.max_connections = max(min(MAX_CONNECTIONS, soft - 128), 16)
@@ -107,12 +107,12 @@ def _listening(host: str, port: int, options: str) -> socket.socket:
             listening.bind((host, port))
         except OSError as error:
             listening.close()
-            # Workers of a collector that was killed close the address in a moment.
+            # Workers of a killed collector release the address within a moment.
             if time.monotonic() < until:
                 time.sleep(0.05)
                 continue
             raise ConfigError(
-                f"{host}:{port} cannot be listened on ({error.strerror}); choose "
+                f"Cannot listen on {host}:{port} ({error.strerror}); choose "
                 f"another {options}."
             ) from error
         listening.listen(BACKLOG)
@@ -126,7 +126,7 @@ def _url(listening: socket.socket, scheme: str = "http") -> str:
 
 
 def _from_here(url: str) -> str:
-    """The address to use on this machine when all of its addresses are listened on."""
+    """Return a URL for this machine if the server listens on all addresses."""
     return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
@@ -134,13 +134,13 @@ def _tls_faults(settings: Settings) -> str | None:
     if settings.tls_cert is None and settings.tls_key is None:
         return None
     if settings.tls_cert is None or settings.tls_key is None:
-        return "--tls-cert and --tls-key go together."
+        return "--tls-cert and --tls-key must be used together."
     try:
         ssl.create_default_context().load_cert_chain(
             settings.tls_cert, settings.tls_key
         )
     except (OSError, ssl.SSLError) as error:
-        return f"The certificate cannot be used: {error}."
+        return f"The certificate is not usable: {error}."
     return None
 
 
@@ -169,7 +169,7 @@ class _Supervisor:
         self._workers: dict[int, float] = {}  # process id → when it was started
         self._leaving: set[int] = set()
         self._signals: list[int] = []
-        # Workers end when their parent has: its end of this pipe closes with it.
+        # Workers exit when the parent does: its end of this pipe closes with it.
         self._alive, self._hold = os.pipe()
 
     def run(self, say: Say) -> None:
@@ -181,7 +181,7 @@ class _Supervisor:
             signal.signal(number, self._note)
         if not self._start(self._settings.workers):
             self._end(set(self._workers))
-            raise LandingError("The workers could not start; they have said why.")
+            raise LandingError("The workers could not start; see their messages above.")
         operators_url = _url(self._operators)
         announce(self._lock, _from_here(operators_url))
         scheme = "https" if self._settings.tls_cert else "http"
@@ -209,25 +209,25 @@ class _Supervisor:
         self._signals.append(number)
 
     def _swap(self, say: Say) -> None:
-        """New workers with the rules as they are now; the old ones finish."""
-        former, old = self._rules, set(self._workers)
+        """Start new workers with the current rules; the old ones finish and exit."""
+        previous, old = self._rules, set(self._workers)
         try:
             self._rules = CollectorRules.load(self._project)
         except ConfigError as error:
-            say(f"{error}\nThe rules that were in force stay in force.")
+            say(f"{error}\nThe previous rules stay in force.")
             return
         if self._start(self._settings.workers):
             self._tell(old)
-            say("Workers were replaced; the rules are those of now.")
+            say("Workers were replaced; the new rules are in force.")
             self._say_off(say)
         else:
-            self._rules = former
+            self._rules = previous
             self._tell(set(self._workers) - old)
-            say("New workers could not start; the old ones go on.")
+            say("New workers could not start; the old ones continue.")
 
     def _say_off(self, say: Say) -> None:
         for source, variable in self._rules.webhooks.off.items():
-            say(f"Webhooks of {source} are off: the variable {variable} is not set.")
+            say(f"Webhooks from {source} are off: {variable} is not set.")
 
     def _replace_dead(self, say: Say) -> None:
         for process in self._reaped():
@@ -235,7 +235,7 @@ class _Supervisor:
             if began_at is None or process in self._leaving:
                 self._leaving.discard(process)
                 continue
-            say(f"Worker {process} died and is replaced.")
+            say(f"Worker {process} died and was replaced.")
             if time.monotonic() - began_at < _MIN_LIFE_S:
                 time.sleep(0.2)
         staying = self._workers.keys() - self._leaving
@@ -243,23 +243,23 @@ class _Supervisor:
             self._start(self._settings.workers - len(staying))
 
     def _reaped(self) -> list[int]:
-        found = []
+        ended = []
         with suppress(ChildProcessError):
             while True:
                 process, _ = os.waitpid(-1, os.WNOHANG)
                 if process == 0:
                     break
-                found.append(process)
+                ended.append(process)
                 Metrics.forget(self._shared, process)
-        return found
+        return ended
 
     def _start(self, count: int) -> bool:
-        """Fork workers and wait until they answer; False when not all of them do."""
+        """Fork workers and wait until they are ready; return whether all are."""
         ready, says_ready = os.pipe()
         for _ in range(count):
             try:
                 process = os.fork()
-            except OSError as error:  # no room for a process; tried again in a second
+            except OSError as error:  # process limit reached; retried in a second
                 sys.stderr.write(f"A worker cannot start: {error.strerror}\n")
                 break
             if process == 0:
@@ -272,7 +272,7 @@ class _Supervisor:
             if select.select([ready], [], [], 0.1)[0]:
                 answer = os.read(ready, count)
                 if not answer:
-                    break  # one died on the way
+                    break  # one died while starting
                 answers += answer
         os.close(ready)
         return len(answers) == count
@@ -301,9 +301,9 @@ class _Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's, to all
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # sent by a closing terminal
             os.close(self._hold)
-            os.close(self._lock)  # held by the parent alone
+            os.close(self._lock)  # only the parent holds it
             worker = Worker(self._home, self._rules, self._shared)
             code = worker.run(
                 self._listening,
@@ -312,10 +312,10 @@ class _Supervisor:
                 self._alive,
                 says_ready,
             )
-        except Exception as error:  # noqa: BLE001 - nothing may leave a fork
+        except Exception as error:  # noqa: BLE001 - a fork must not return
             sys.stderr.write(f"A worker stopped: {type(error).__name__}: {error}\n")
         finally:
-            os._exit(code)  # not the parent's way out: it has locks and folders
+            os._exit(code)  # skip the parent's cleanup of locks and folders
 
 
 def _is_alive(process: int) -> bool:

@@ -1,4 +1,4 @@
-"""One worker's share of the rates that all workers' senders have in common."""
+"""One worker's share of the rate limits that all workers enforce together."""
 
 from connectors.sources.rate_limits import Buckets
 from connectors.sources.write_keys import WriteKey
@@ -9,13 +9,13 @@ AHEAD_S = 0.01
 
 
 class TokenLease:
-    """Takes tokens from shared buckets, those of the next moment with them.
+    """Takes tokens from shared buckets, a few ahead of time.
 
-    A bucket is asked under a lock of the kernel, for which the interpreter turns to the
-    commit thread: asking for every request is a sixth of what a request costs. So a
-    worker takes what is due in a hundredth of a second at once, unless that is more
-    than a hundredth of the burst. Tokens are taken before they are used, so over any
-    time no more pass than that many a worker beyond what the buckets promise.
+    Each call to a bucket takes a kernel lock, during which the interpreter switches to
+    the commit thread: one call per request would be a sixth of its cost. So a worker
+    takes the tokens of the next hundredth of a second at once, unless they exceed a
+    hundredth of the burst. Tokens are taken before they are used, so at most that many
+    per worker pass beyond the buckets' limit.
     """
 
     def __init__(self, buckets: Buckets) -> None:
@@ -23,9 +23,9 @@ class TokenLease:
         self._held: dict[str, int] = {}
 
     def take(self, key: WriteKey, n: int, bucket: str | None = None) -> float:
-        """Take `n` events from the key's rate: 0.0, or the seconds to wait for some.
+        """Take `n` events from the key's rate; return 0.0, or the seconds to wait.
 
-        The bucket is the source's, or one of another name.
+        Uses the source's bucket unless `bucket` names another.
         """
         name = bucket or key.name
         left = self._held.get(name, 0) - n

@@ -1,4 +1,4 @@
-"""A worker process of the collector: its application, its segment, its loop."""
+"""A worker process of the collector: application, segment, and event loop."""
 
 import asyncio
 import gc
@@ -21,7 +21,8 @@ from connectors.events.identifiers import IdentifierRules
 from connectors.events.placeholders import Placeholders
 from connectors.events.rulebook import Rulebook
 from connectors.home import Home
-from connectors.landing.segments import SegmentWriter, segments_folder
+from connectors.landing.segment_writer import SegmentWriter
+from connectors.landing.segments import segments_folder
 from connectors.sources.forms import Forms
 from connectors.sources.http_api.admin import Admin
 from connectors.sources.http_api.app import Collector
@@ -38,11 +39,11 @@ __all__ = ["CollectorRules", "Settings", "Worker"]
 
 BACKLOG = 2048
 IDLE_S = 65
-"""A connection without a request is closed after this time: longer than the minute that
-load balancers keep theirs."""
+"""Idle connections are closed after this time: longer than the minute for which load
+balancers keep theirs."""
 
 REQUEST_S = 60
-"""A request has to arrive whole within this time of its first byte."""
+"""A request must arrive completely within this time of its first byte."""
 
 DRAIN_S = 8
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -52,12 +53,12 @@ READY = b"+"
 @dataclass(frozen=True, slots=True)
 class Settings:
     host: str
-    port: int  # 0: a free one
+    port: int  # 0: any free port
     workers: int
     tls_cert: Path | None = None
     tls_key: Path | None = None
     admin_host: str = "127.0.0.1"
-    admin_port: int | None = None  # None: the one after `port`
+    admin_port: int | None = None  # None: `port` + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class CollectorRules:
     @classmethod
     def load(cls, project: Path) -> "CollectorRules":
         faults = []
-        found: list[Any] = []
+        rules: list[Any] = []
         for load in (
             IdentifierRules.load,
             Placeholders.load,
@@ -80,20 +81,20 @@ class CollectorRules:
             Forms.load,
         ):
             try:
-                found.append(load(project))
+                rules.append(load(project))
             except ConfigError as error:
                 faults.append(str(error))
         if faults:
             raise ConfigError("\n".join(faults))
-        return cls(*found)
+        return cls(*rules)
 
 
 class Worker:
-    """One process: its application, its segment, its loop."""
+    """One process: its application, segment, and event loop."""
 
     def __init__(self, home: Home, rules: CollectorRules, shared: Path) -> None:
-        # Requests leave next to no cycles. Looking for some every 700 objects, which is
-        # some 60 events, costs a third of what taking an event in costs.
+        # Requests leave almost no cycles. Collecting every 700 objects, which is about
+        # 60 events, would cost a third of the time per event.
         gc.freeze()
         gc.set_threshold(100_000)
         self._keys = KeyRing(home)
@@ -138,7 +139,7 @@ class Worker:
         config = _config(
             self._app,
             Protocol,
-            # Behind a proxy: FORWARDED_ALLOW_IPS names those whose word is taken.
+            # Behind a proxy: FORWARDED_ALLOW_IPS lists the trusted proxies.
             proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
         )
         if settings.tls_cert is not None:
@@ -162,13 +163,13 @@ class Worker:
         chores.cancel()
 
     def _orphaned(self, server: "_Server", alive: int) -> None:
-        """The parent has died: end as if it had said so."""
+        """Shut down because the parent has died."""
         assert self._loop is not None
         self._loop.remove_reader(alive)
         server.leave()
 
     async def _chores(self, server: "_Server", says_ready: int) -> None:
-        """What is looked after while requests are served."""
+        """Run periodic tasks while requests are served."""
         while not server.started:
             await asyncio.sleep(0.005)
         os.write(says_ready, READY)
@@ -177,8 +178,8 @@ class Worker:
             await asyncio.sleep(0.5)
             server.drop_late()
             self._count()
-            # Whatever fails now (no file left to open, a locked database) may be well
-            # at the next look: a revoked key has to be noticed then.
+            # A failure (too many open files, a locked database) may be temporary: keep
+            # going, so that a revoked key is noticed later.
             with suppress(OSError):
                 self._debugger.look()
             with suppress(sqlite3.Error):  # a command may be changing keys
@@ -187,13 +188,13 @@ class Worker:
     def _count(self) -> None:
         self._metrics.put("loomline_commits_total", self._writer.count_syncs)
         self._metrics.put("loomline_commit_failures_total", self._writer.count_failures)
-        with suppress(OSError):  # counts are not worth failing for
+        with suppress(OSError):  # metrics are not worth failing for
             self._metrics.save()
             self._metrics.tell_fault(self._writer.error)
 
     def _committed(self, waiting: list[Any], error: OSError | None) -> None:
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop has ended: no request waits
+        with suppress(RuntimeError):  # the loop has ended: no request is waiting
             self._loop.call_soon_threadsafe(
                 self._ingestion.settled, waiting, error is None
             )
@@ -222,7 +223,7 @@ def _config(
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
-    """TLS 1.2 and later, without CBC suites."""
+    """Return a context for TLS 1.2 and later, without CBC suites."""
     assert settings.tls_cert is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -232,7 +233,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server with a second socket for operators; says when it drains."""
+    """Uvicorn's server with a second socket for operators; reports draining."""
 
     def __init__(
         self,
@@ -263,7 +264,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def drop_late(self) -> None:
-        """Close connections whose request does not arrive."""
+        """Close connections whose request does not arrive in time."""
         earliest = asyncio.get_running_loop().time() - REQUEST_S
         for connection in list(self.server_state.connections):
             begun_at = getattr(connection, "begun_at", None)

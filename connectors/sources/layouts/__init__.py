@@ -1,10 +1,10 @@
-"""Layouts of vendors' export files, one module each.
+"""Layouts of vendors' export files, one module per format.
 
 A module of this package is a layout: its name, with dashes for underscores, is the
 format's public name. It has
 
-- `translate(row)`: one decoded row as a call; raises `Untranslatable`
-- `looks_like(row)`: whether a decoded row is this vendor's
+- `translate(row)`: converts one decoded row to a call; raises `Untranslatable`
+- `looks_like(row)`: returns whether a decoded row is this vendor's
 - `PATH` (optional): a pattern over the paths this vendor writes, used as a tie-break
 - `decode(line)` (optional): for lines that are not JSON; raises `Untranslatable`
 - `is_export(files)` and `read(files)` (optional, both): for an export that is a folder
@@ -39,12 +39,12 @@ __all__ = [
 
 
 class Untranslatable(Exception):
-    """A row is not what its format says; the message names the field, not the value."""
+    """A row does not match its format; the message names the field, not the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What one vendor's module offers; see the module docstring."""
+    """The functions of one vendor's module; see the module docstring."""
 
     format: str
     translate: Callable[[Any], dict[str, Any]]
@@ -57,7 +57,7 @@ class Layout:
 
 @cache
 def layouts() -> dict[str, Layout]:
-    """Every layout of this package, by format name, in the order of the names."""
+    """Return every layout of this package by format name, sorted."""
     found = {}
     for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         module = importlib.import_module(f"{__name__}.{name}")
@@ -75,7 +75,7 @@ def layouts() -> dict[str, Layout]:
 
 
 def compact(call: dict[str, Any]) -> dict[str, Any]:
-    """The call without absent keys, without absent and empty members of its context."""
+    """Drop missing keys from the call, and missing or empty ones from its context."""
     context = {
         key: _present(value) if isinstance(value, dict) else value
         for key, value in call.get("context", {}).items()
@@ -89,7 +89,7 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def text(value: Any) -> str | None:
-    """An id or a name as text; numbers become text, anything else is absent."""
+    """Return an id or a name as text; numbers become text, other values None."""
     if isinstance(value, str):
         return value or None
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -98,10 +98,10 @@ def text(value: Any) -> str | None:
 
 
 def instant(row: dict[str, Any], field: str) -> str | None:
-    """A time as ISO 8601 with its zone, UTC where the vendor writes none.
+    """Return a time as ISO 8601 with its zone; UTC if the vendor writes none.
 
     Raises:
-        Untranslatable: the field holds something that is not a time.
+        Untranslatable: the field is set but is not a time.
     """
     value = row.get(field)
     if value is None or value == "":
@@ -114,7 +114,7 @@ def instant(row: dict[str, Any], field: str) -> str | None:
 
 
 def moment(value: Any, field: str, per_second: int) -> str | None:
-    """An epoch number, or its digits as text, as ISO 8601 in UTC.
+    """Return an epoch number, or its digits as text, as ISO 8601 in UTC.
 
     Raises:
         Untranslatable: not a number, or outside the years 1 to 9999.
@@ -132,7 +132,7 @@ def moment(value: Any, field: str, per_second: int) -> str | None:
 
 
 def number(value: Any, field: str) -> int | float:
-    """A number that may have been written as text.
+    """Return a number that may be written as text.
 
     Raises:
         Untranslatable: it is not a finite number.

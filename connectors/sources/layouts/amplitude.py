@@ -33,7 +33,7 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """One event as a call. `event_time` is Amplitude's corrected time, in UTC."""
+    """Convert one event to a call. `event_time` is Amplitude's corrected time, UTC."""
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")
     event = row.get("event_type")
@@ -77,16 +77,16 @@ def translate(row: Any) -> dict[str, Any]:
 
 
 def _group(groups: dict[str, Any]) -> dict[str, Any]:
-    """Type and id of the group an event describes; Amplitude lists values per type."""
+    """Return type and id of the group; Amplitude lists values per type."""
     for group_type, values in groups.items():
         value = values[0] if isinstance(values, list) and values else values
         if text(value):
             return {"groupType": group_type, "groupId": text(value)}
-    raise Untranslatable("groups names no group")
+    raise Untranslatable("groups contains no group")
 
 
 def _assigned(properties: dict[str, Any]) -> dict[str, Any]:
-    """The values themselves, where a row keeps the SDK's `$set` operations."""
+    """Return plain values if a row has the SDK's `$set` operations."""
     plain = {key: value for key, value in properties.items() if key[:1] != "$"}
     operations = (properties.get(key) for key in ("$setOnce", "$set"))
     for values in operations:

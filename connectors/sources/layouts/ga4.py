@@ -34,7 +34,7 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """One event as a call; times are microseconds, integers may be text."""
+    """Convert one event to a call; times are microseconds, integers may be text."""
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")
     event = row.get("event_name")
@@ -83,7 +83,7 @@ def translate(row: Any) -> dict[str, Any]:
 
 
 def _values(row: dict[str, Any], field: str) -> dict[str, Any]:
-    """GA4's list of keys with typed values as an object."""
+    """Convert GA4's list of keys with typed values to an object."""
     pairs = row.get(field) or []
     if not isinstance(pairs, list):
         raise Untranslatable(f"{field} is not a list")
@@ -92,7 +92,7 @@ def _values(row: dict[str, Any], field: str) -> dict[str, Any]:
         key = pair.get("key") if isinstance(pair, dict) else None
         typed = pair.get("value") if isinstance(pair, dict) else None
         if not isinstance(key, str) or not isinstance(typed, dict | None):
-            raise Untranslatable(f"{field} holds something that is not a key and value")
+            raise Untranslatable(f"{field} has an entry that is not a key and value")
         values[key] = _value(typed or {}, field)
     return values
 

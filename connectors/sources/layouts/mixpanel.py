@@ -12,7 +12,7 @@ _TYPES = {
     "$mp_web_page_view": "page",
 }
 _DEVICE = "$device:"
-# Seconds reach this in the year 5138; milliseconds passed it in 1973.
+# Seconds reach this value in the year 5138; milliseconds passed it in 1973.
 _FIRST_MS = 100_000_000_000
 
 
@@ -29,10 +29,10 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """One event as a call.
+    """Convert one event to a call.
 
-    The export repeats lines. Its key (event, distinct_id, time, `$insert_id`) comes
-    down to `$insert_id`, which repeats with the line.
+    The export repeats lines. `$insert_id`, which repeats with the line, is enough of
+    its key (event, distinct_id, time, `$insert_id`) to deduplicate.
     """
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")

@@ -21,13 +21,13 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """The call a live event would have become, with PostHog's own receipt time."""
+    """Return the call of the live event, with PostHog's own receipt time."""
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")
     if not isinstance(row.get("event"), str):
         raise Untranslatable("event is not a name")
     properties = row.get("properties")
-    if isinstance(properties, str):  # as in rows that went through Parquet or SQL
+    if isinstance(properties, str):  # rows that went through Parquet or SQL
         try:
             properties = decode_item(properties.encode(errors="surrogatepass"))
         except Undecodable:

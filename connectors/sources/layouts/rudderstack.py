@@ -20,7 +20,7 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """The call as it was, with the traits of an identify where Segment has them."""
+    """Return the call as sent, with an identify's traits where Segment has them."""
     call = segment.translate(row)
     context = call.get("context", {})
     if not isinstance(context, dict):

@@ -20,7 +20,7 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """The call as it was; `timestamp` has been corrected by Segment."""
+    """Return the call as sent; Segment has already corrected `timestamp`."""
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")
     type_ = row.get("type")

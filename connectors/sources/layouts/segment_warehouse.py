@@ -1,8 +1,8 @@
 """Segment's warehouse schema, exported as one CSV file per table.
 
-Every event stands in its own table with its properties, and in `tracks` without them.
-Column types are lost in CSV and read back from the values: a column is a number, a
-boolean, a list or an object when all its values are. DuckDB streams the tables.
+Every event is in its own table with its properties, and in `tracks` without them. CSV
+loses column types; they are inferred from the values: a column is a number, a boolean,
+a list or an object if all its values are. DuckDB streams the tables.
 """
 
 import json
@@ -62,19 +62,19 @@ _CSV = re.compile(r"\.csv(\.gz)?$", re.IGNORECASE)
 
 
 def is_export(files: Sequence[Path]) -> bool:
-    """Whether these CSV files of one folder are such a schema."""
+    """Return whether these CSV files of one folder are such a schema."""
     return any(_table(file) in _TYPES and "id" in _header(file) for file in files)
 
 
 def looks_like(row: Any) -> bool:
-    """No single row is this layout's: it is a folder."""
+    """Return False: this layout is a folder, not a row."""
     return False
 
 
 def read(files: Sequence[Path]) -> Iterator[bytes]:
-    """Every event of the tables as a JSON line, in the same order every time.
+    """Yield every event of the tables as a JSON line, always in the same order.
 
-    A line is `{"table", "row"}`, or `{"table", "reason"}` for what cannot be read.
+    A line is `{"table", "row"}`, or `{"table", "reason"}` if it is unreadable.
     """
     by_table = {
         _table(file): file
@@ -85,7 +85,7 @@ def read(files: Sequence[Path]) -> Iterator[bytes]:
         connection.execute("set temp_directory = ?", [folder])
         connection.execute("set temp_directory = $1", [folder])
         connection.execute("set memory_limit = '1GB'")
-        connection.execute("set threads = 1")  # rows in the order of the file
+        connection.execute("set threads = 1")  # keeps the order of the file
         for table, file in by_table.items():
             others: list[Path] = []
             if table == "tracks":
@@ -98,14 +98,14 @@ def read(files: Sequence[Path]) -> Iterator[bytes]:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """One row of a table as a call."""
+    """Convert one row of a table to a call."""
     if not isinstance(row, dict) or not isinstance(row.get("table"), str):
         raise Untranslatable("row is not an object with its table")
-    table, given = row["table"], row.get("row")
-    if not isinstance(given, dict):
+    table, values_by_column = row["table"], row.get("row")
+    if not isinstance(values_by_column, dict):
         raise Untranslatable(f"{table}: {row.get('reason', 'row is not an object')}")
     type_ = _TYPES.get(table, "track")
-    columns = dict(given)
+    columns = dict(values_by_column)
     call: dict[str, Any] = {
         "type": type_,
         **{key: instant(columns, column) for key, column in _TIMES.items()},
@@ -138,7 +138,7 @@ def _rows(
     file: Path,
     others: Sequence[Path],
 ) -> Iterator[bytes]:
-    """One table's rows; those of `tracks` that no event's own table holds."""
+    """Yield one table's rows; of `tracks`, only those without a table of their own."""
     header = _header(file)
     if "id" not in header:
         yield _line(table, "reason", "column id is missing")
@@ -170,7 +170,7 @@ def _rows(
 def _typed(
     connection: duckdb.DuckDBPyConnection, file: Path, header: Sequence[str]
 ) -> str:
-    """A struct of the table's columns, with numbers and the like as JSON."""
+    """Return a struct of the table's columns, with non-text values as JSON."""
     open_columns = [name for name in header if name not in _TEXT_COLUMNS]
     is_json: set[str] = set()
     if open_columns:
@@ -203,7 +203,7 @@ def _csv(file: Path, option: str = "ignore_errors = true") -> str:
 
 
 def _header(file: Path) -> list[str]:
-    """The column names, as DuckDB reads them; none for an unreadable file."""
+    """Return the column names as DuckDB reads them; none for an unreadable file."""
     try:
         with duckdb.connect() as connection:
             found = connection.execute(f"from {_csv(file)} limit 0")

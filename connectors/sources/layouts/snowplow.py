@@ -1,7 +1,7 @@
 """Snowplow's enriched events: tab-separated, 131 columns, no header.
 
 A column becomes a field of the call, a property of its event, or a member of Segment's
-context; every other one is kept under its own name in `context.snowplow`, except
+context; all others are kept under their own names in `context.snowplow`, except
 NOT_KEPT.
 """
 
@@ -70,7 +70,7 @@ _PROPERTIES = {
         if column.startswith(("ti_", "base_currency"))
     },
 }
-# Column → its place in Segment's context. The viewport is called as RudderStack does.
+# Column → its place in Segment's context. The viewport has RudderStack's names.
 _CONTEXT = {
     "user_ipaddress": ("ip",),
     "useragent": ("userAgent",),
@@ -115,7 +115,7 @@ _FIELDS = {
     "collector_tstamp",
 }
 NOT_KEPT = {"etl_tstamp", "etl_tags", "v_collector", "v_etl"}
-"""When and by what Snowplow's pipeline processed the row: nothing of the event."""
+"""Processing metadata of Snowplow's pipeline, not part of the event."""
 
 _AMOUNTS = ("_base", "_price", "_quantity", "_shipping", "_tax", "_total", "se_value")
 _SIZES = ("height", "width", "_max", "_min", "_latitude", "_longitude")
@@ -132,7 +132,7 @@ _SESSION = "iglu:com.snowplowanalytics.snowplow/client_session/jsonschema/1-"
 
 
 def decode(line: bytes) -> dict[str, str]:
-    """The columns of a line that are not empty, by name.
+    """Return a line's non-empty columns by name.
 
     Raises:
         Untranslatable: not UTF-8, or not 131 columns.
@@ -153,7 +153,7 @@ def looks_like(row: Any) -> bool:
 
 
 def translate(row: Any) -> dict[str, Any]:
-    """One event as a call; `derived_tstamp` is the corrected time, in UTC."""
+    """Convert one event to a call; `derived_tstamp` is the corrected time, in UTC."""
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")
     kind, name = row.get("event"), text(row.get("event_name"))
@@ -198,7 +198,7 @@ def _properties(row: dict[str, Any], kind: Any) -> dict[str, Any]:
         event = envelope.get("data") if isinstance(envelope, dict) else None
         data = event.get("data") if isinstance(event, dict) else None
         if not isinstance(data, dict):
-            raise Untranslatable("unstruct_event holds no data")
+            raise Untranslatable("unstruct_event contains no data")
         return dict(data)
     return {
         name: _typed(row, column)
@@ -212,11 +212,11 @@ def _columns(kind: Any) -> dict[str, str]:
 
 
 def _anonymous_id(row: dict[str, Any], contexts: Any) -> str | None:
-    """The id that the browser or the device gave itself, else the collector's.
+    """Return the browser's or device's own id, otherwise the collector's.
 
-    Apps have theirs in the session. The collector's cookie may not outlive an app's
-    request, so it comes last; it stands in for a session without a user, which has an
-    id of zeros.
+    Apps send theirs in the session. The collector's cookie may not outlive an app's
+    request, so it comes last; it replaces the id of an anonymous session, which is all
+    zeros.
     https://docs.snowplow.io/docs/events/identifiers/
     """
     own, network = text(row.get("domain_userid")), text(row.get("network_userid"))
@@ -259,7 +259,7 @@ def _context(
 
 
 def _typed(row: dict[str, Any], column: str) -> Any:
-    """A column's value; what is not of the column's type stays as it is."""
+    """Return a column's value; one that is not of the column's type stays text."""
     value = row[column]
     if column in _BOOLEANS and value in ("0", "1"):
         return value == "1"

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from connectors.home import Home
-from tests.collecting import PROJECT, Collecting, landed, wait_until
+from tests.support.collecting import PROJECT, Collecting, landed, wait_until
 
 __all__ = [
     "Program",

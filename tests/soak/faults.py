@@ -1,6 +1,6 @@
 """Long runs of the collector under faults; `docs/reliability.md` quotes their figures.
 
-`python -m benchmarks.faults kill fuzz` runs those two. `power_cut` and `full_disk`
+`python -m tests.soak.faults kill fuzz` runs those two. `power_cut` and `full_disk`
 mount file systems (root, on Linux), `slow_disk` needs strace, `one_event` wrk,
 `openapi` schemathesis in `benchmarks/data/schemathesis`. Quick versions of most are
 tests.
@@ -30,8 +30,8 @@ from benchmarks.measure import machine
 from connectors.home import Home
 from connectors.ingest.inbox import land_inbox
 from connectors.landing.segments import Record, segments_folder
-from tests.collecting import PROJECT, collecting, make_key, wait_until
-from tests.load import Load, books, event, sending
+from tests.support.collecting import PROJECT, collecting, make_key, wait_until
+from tests.support.load import Load, books, event, sending
 
 DATA = PROJECT / "benchmarks" / "data"
 KEY = "WK_TEST_1"
@@ -398,7 +398,7 @@ def backlog() -> dict[str, Any]:
 
 def fuzz(count: int = 1_000_000) -> dict[str, Any]:
     """Bodies made from broken pieces of real ones, through admission and landing."""
-    from tests.fuzzing import Fuzzed
+    from tests.support.fuzzing import Fuzzed
 
     seed = random.randrange(1 << 32)
     fuzzed = Fuzzed(seed)

@@ -19,11 +19,12 @@ from connectors.home import Home
 from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
-from connectors.sources.write_keys import KeyStore, Kind
+from connectors.sources.key_text import Kind
+from connectors.sources.write_keys import KeyStore
 
 __all__ = ["PROJECT", "Collecting", "collecting", "landed", "make_key", "wait_until"]
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 COMMAND = [str(Path(sys.executable).parent / "loomline")]
 
 

@@ -1,6 +1,6 @@
 """Stops an action at every step it takes on disk: killed there, or paused for another.
 
-`python -m tests.warehouse.steps HOME PROJECT ACTION [OTHER]` copies HOME to `HOME-001`,
+`python -m tests.support.steps HOME PROJECT ACTION [OTHER]` copies HOME to `HOME-001`,
 `HOME-002`, … and runs the action on each in a process of its own: killed (SIGKILL) at
 its first, second, … step until one ends by itself. With another action it is paused
 there instead, while a second process does the other one on the same home, and goes on

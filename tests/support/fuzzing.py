@@ -27,7 +27,7 @@ from connectors.landing.streams import tables
 from connectors.sources.http_api.bodies import TooLarge, decoded, inflated
 from connectors.sources.http_api.request_admission import RequestAdmission, unpacked
 from connectors.sources.write_keys import WriteKey
-from tests.collecting import PROJECT
+from tests.support.collecting import PROJECT
 
 __all__ = ["Fuzzed", "Pipe"]
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.home import Home
-from tests.collecting import landed
+from tests.support.collecting import landed
 
 __all__ = ["Books", "Load", "books", "event", "sending"]
 

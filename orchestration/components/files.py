@@ -1,0 +1,36 @@
+"""What `dg` writes into a `defs.yaml`, and by what it checks one."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import BaseModel
+
+from connectors.errors import ConfigError
+
+__all__ = ["naming_keys", "write_defs"]
+
+
+def write_defs(request: dg.ScaffoldRequest[Any], attributes: str) -> None:
+    """Write a `defs.yaml` with comments, which Dagster's own writer leaves out.
+
+    Raises:
+        ConfigError: Python was asked for. Commands that do not load Dagster read the
+            file as text.
+    """
+    if request.scaffold_format != "yaml" or request.append:
+        raise ConfigError(f"{request.type_name} is written as a defs.yaml of its own.")
+    lines = [f"type: {request.type_name}", "attributes:"]
+    lines += [f"  {line}" for line in attributes.splitlines()]
+    (request.target_path / "defs.yaml").write_text("\n".join(lines) + "\n")
+
+
+def naming_keys(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON Schema by which an unknown key is reported with the known ones.
+
+    Of `additionalProperties` alone `dg check yaml` reports the unknown one.
+    """
+    schema = model.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        if part.get("additionalProperties") is False:
+            part["propertyNames"] = {"enum": sorted(part["properties"])}
+    return schema

@@ -1,0 +1,137 @@
+"""What dbt says of models that failed, with the line of the file that is to be edited.
+
+dbt and the engine know lines of the compiled statement, which nobody wrote.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from difflib import SequenceMatcher, get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["nearest", "parse_failure", "run_failures", "without_values"]
+
+CONDITIONS = Path("macros") / "audience" / "conditions.sql"
+
+_ROW_ERROR = re.compile(r"(Conversion|Constraint|Invalid Input|Out of Range) Error")
+"""DuckDB's messages of these kinds quote values of a row, the others names in SQL."""
+
+_HEAD = re.compile(r"^\w+ Error in \w+ \S+ \((\S+)\)\s*")
+_STATEMENT_LINE = re.compile(r"^\s*LINE (\d+): (.*)\n\s*\^\s*$", re.MULTILINE)
+_JINJA_LINE = re.compile(r"^\s*line (\d+)\n(.*)", re.MULTILINE)
+_CALL = re.compile(r"^\s*(\w+\('[^']*')", re.MULTILINE)
+_UNDEFINED = re.compile(r"'(\w+)' is undefined\..*", re.DOTALL)
+_TRACE = re.compile(r"\n\s*> (in|called by) .*", re.DOTALL)
+_ARGUMENT = re.compile(r"macro 'dbt_macro__(\w+)' takes no keyword argument '(\w+)'")
+_MACRO = re.compile(r"\{%-?\s*macro (\w+)\(([^)]*)\)")
+
+
+def run_failures(nodes: Iterable[Any], project: Path) -> str:
+    """One line for each of dbt's results that failed; names no values of rows."""
+    lines = []
+    for result in nodes:
+        if result.status not in ("error", "fail", "runtime error"):
+            continue
+        message, node = result.message or result.status, result.node
+        if result.status == "error" and node.resource_type == "model":
+            line = _engine_line(message, node, project) or _line(message, node.raw_code)
+            lines.append(_told(node.original_file_path, line, message, project))
+        else:
+            lines.append(f"{node.name}: {without_values(' '.join(message.split()))}")
+    return "\n".join(lines) or (
+        "dbt stopped without naming a model; `dbt build` shows its own words."
+    )
+
+
+def parse_failure(error: object, project: Path) -> str:
+    """What stopped dbt before it ran anything."""
+    message = str(error)
+    head = _HEAD.match(message)
+    if head is None or not (project / head[1]).is_file():
+        return without_values(message)
+    source = (project / head[1]).read_text(encoding="utf-8")
+    return _told(head[1], _line(message, source), message, project)
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """` Did you mean …?` with the name most like this one; empty when none is."""
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+def without_values(message: str) -> str:
+    """A message of dbt without what it may quote of a row."""
+    if _ROW_ERROR.search(message):
+        message = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", message)
+    return re.sub(r"[^\s'\"(<]+@[^\s'\")>]+", "…@…", message)
+
+
+def _told(path: str, line: int | None, message: str, project: Path) -> str:
+    place = path if line is None else f"{path}, line {line}"
+    text = _TRACE.sub("", _HEAD.sub("", message))
+    undefined = _UNDEFINED.search(text)
+    argument = _ARGUMENT.search(text)
+    macros = _conditions(project / CONDITIONS)
+    if undefined:
+        text = f"`{undefined[1]}` is not defined.{nearest(undefined[1], macros)}"
+    elif argument:
+        macro, name = argument.groups()
+        text = f"`{macro}` has no argument `{name}`."
+        text += nearest(name, macros.get(macro, ()))
+    for excerpt in (_STATEMENT_LINE, _JINJA_LINE):
+        text = excerpt.sub(lambda found: f"in `{found[2].strip()}`", text)
+    return f"{place}: {without_values(' '.join(text.split()))}"
+
+
+@cache
+def _conditions(path: Path) -> dict[str, tuple[str, ...]]:
+    """The conditions of audiences and their arguments."""
+    if not path.is_file():
+        return {}
+    return {
+        name: tuple(re.findall(r"(\w+)(?:=\w+)?", arguments))
+        for name, arguments in _MACRO.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+def _line(message: str, source: str) -> int | None:
+    """The line of the source that Jinja or dbt speaks of; None when nothing tells."""
+    if found := _JINJA_LINE.search(message):
+        return int(found[1])
+    text = _HEAD.sub("", message)
+    words = [re.escape(call) for call in _CALL.findall(text)]
+    words += [rf"\b{word}\b" for word in re.findall(r"'(\w+)'", text)]
+    for word in words:
+        for number, line in enumerate(source.splitlines(), 1):
+            if re.search(word, line):
+                return number
+    return None
+
+
+def _engine_line(message: str, node: Any, project: Path) -> int | None:
+    """The line of the source behind a line of the statement that the engine refused.
+
+    The lines that Jinja left as they are tell; between two of them it is the first of
+    those that Jinja replaced, which is where a call of macros begins.
+    """
+    found = _STATEMENT_LINE.search(message)
+    if found is None or not node.compiled_code or not node.build_path:
+        return None
+    compiled = node.compiled_code.strip()
+    before, inside, _ = (project / node.build_path).read_text().partition(compiled)
+    source = node.raw_code.strip().splitlines()
+    lines = compiled.splitlines() if inside else []
+    # dbt writes a comment of its own above the statement, as long as it is told to.
+    expected = int(found[1]) - 1 - before.count("\n")
+    excerpt = found[2].strip(" .")
+    same = [number for number, line in enumerate(lines) if excerpt in line]
+    at = min(same, key=lambda number: abs(number - expected), default=-1)
+    skipped = len(node.raw_code) - len(node.raw_code.lstrip())
+    first = node.raw_code[:skipped].count("\n") + 1
+    matcher = SequenceMatcher(None, source, lines, autojunk=False)
+    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+        if j1 <= at < j2:
+            is_line_by_line = kind == "equal" or i2 - i1 == j2 - j1
+            return first + i1 + (at - j1 if is_line_by_line else 0)
+    return None

@@ -1,0 +1,76 @@
+"""dbt's parsed project is read again from `target/` while nothing it holds changed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from connectors.home import Home
+from orchestration.pipeline.dbt_runner import Models
+from orchestration.project import Project
+
+MODEL = "models/audiences/aud_all.sql"
+
+
+@pytest.fixture
+def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Parse in a home of that name; returns the SQL of the model as it was read."""
+    project = tmp_path / "project"
+    (project / MODEL).parent.mkdir(parents=True)
+    (project / MODEL).write_text("select 1 as profile_id")
+    (project / "dbt_project.yml").write_text("{name: loomline, profile: loomline}")
+    (project / "profiles.yml").write_text(
+        "loomline: {target: dev, outputs: {dev: {type: duckdb, "
+        "path: \"{{ env_var('LOOMLINE_HOME') }}/warehouse.duckdb\"}}}"
+    )
+    monkeypatch.setenv("DBT_TARGET_PATH", str(project / "target"))
+
+    def parse(home: str) -> str:
+        monkeypatch.setenv("LOOMLINE_HOME", str(tmp_path / home))
+        models = Models(Project(project, Home(tmp_path / home)))
+        models.parse()
+        assert not models.is_outdated()
+        assert models._manifest is not None
+        return models._manifest.nodes["model.loomline.aud_all"].raw_code
+
+    return parse
+
+
+def written(folder: Path) -> int:
+    """When dbt wrote what it parsed."""
+    return (folder / "project/target/partial_parse.msgpack").stat().st_mtime_ns
+
+
+def test_another_home_or_a_touched_file_parses_nothing(
+    parse: Callable[[str], str], tmp_path: Path
+) -> None:
+    parse("one")
+    before = written(tmp_path)
+    assert parse("other") == "select 1 as profile_id"
+    (tmp_path / "project" / MODEL).touch()
+    parse("one")
+    assert written(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["model", "new file", "variable", "cache"])
+def test_a_change_is_parsed(
+    parse: Callable[[str], str],
+    tmp_path: Path,
+    change: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse("one")
+    before = written(tmp_path)
+    project = tmp_path / "project"
+    text = "select 1 as profile_id"
+    if change == "model":
+        text = "select 2 as profile_id"
+        (project / MODEL).write_text(text)
+    elif change == "new file":
+        (project / MODEL).with_name("aud_more.sql").write_text("select 1 as profile_id")
+    elif change == "variable":
+        monkeypatch.setenv("DBT_TARGET", "dev")
+    else:
+        (project / "target/partial_parse.msgpack").write_bytes(b"cut off")
+    assert parse("one") == text
+    assert written(tmp_path) != before
