@@ -59,15 +59,27 @@ dev: env ## Dagster's web interface and a sandbox that plays the destinations
 test: env ## every test that needs nothing but Python
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: lint
+# Two processes: SQLFluff takes as long as everything else.
+.PHONY: lint lint-python lint-models
 lint: env ## style and types of the Python and of the SQL
+	@$(MAKE) --no-print-directory -j2 lint-python lint-models
+
+lint-python:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell *.md *.toml *.yml benchmarks connectors docs macros models \
 		orchestration seeds tests
+
+lint-models:
 	$(BIN)/python .ci/lint_models.py
+
+PORT ?= 8000
+
+.PHONY: docs
+docs: env ## the documentation, tables and lineage as a site on 127.0.0.1
+	$(BIN)/python docs/site/build.py --serve --port $(PORT)
 
 .PHONY: bench
 bench: env ## how fast it is, measured here

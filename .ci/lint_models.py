@@ -31,8 +31,11 @@ def main(command: str = "lint", *paths: str) -> int:
         "\n".join(_toml("tool.sqlfluff.templater.dbt.context", project.dbt_vars()))
     )
     sqlfluff = [sys.executable, "-m", "sqlfluff", command, "--config", str(config)]
+    options = ["--processes", "2", "--disable-progress-bar"]
     return subprocess.run(
-        [*sqlfluff, "--disable-progress-bar", *(paths or ("models", "tests/data"))],
+        [*sqlfluff, *options, *(paths or ("models", "tests/data"))],
+        # dbt's locks are not closed in the processes that SQLFluff starts.
+        env=os.environ | {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"},
         cwd=project_path,
         check=False,
     ).returncode

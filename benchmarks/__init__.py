@@ -1,1 +1,1 @@
-"""Measurements that the documentation quotes; `make bench` runs them all."""
+"""Measurements quoted in the documentation; `make bench` runs them all."""

@@ -1,4 +1,4 @@
-"""Run every benchmark of this folder, or those named: `… -m benchmarks landing`."""
+"""Run every benchmark of this folder, or selected ones: `… -m benchmarks landing`."""
 
 import importlib
 import pkgutil
@@ -7,7 +7,7 @@ import sys
 import benchmarks
 
 NOT_ONE = {"__main__", "measure", "dlt_load", "collector_peer"}
-"""Not run unless named: parts of others."""
+"""Helpers of other benchmarks, not run by default."""
 
 
 def main() -> None:

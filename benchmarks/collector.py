@@ -1,14 +1,14 @@
-"""The collector under load, against FastAPI and pydantic doing much less.
+"""Measures the collector under load, against FastAPI and pydantic doing much less.
 
-Both answer once what was sent is on disk, with one sync for all who wait. Loomline
-also looks keys up, limits their rate, asks for consent, holds seven events in ten to a
-contract and transforms another; the peer decodes, validates and appends. wrk sends to
-both in turn, on the same machine; the median counts. Events look like those of
-Segment's SDK for Node.js, 1.1 KB each.
+Both answer once the events are on disk, with one sync for all waiting requests.
+Loomline also looks up keys, limits their rate, requires consent, checks seven events in
+ten against a contract and transforms another; the peer decodes, validates and appends.
+wrk sends to both in turn, on the same machine; the median counts. Events look like
+those of Segment's SDK for Node.js, 1.1 KB each.
 
 `python -m benchmarks.collector --minutes 10` instead keeps one worker busy and prints
-how much memory it holds, by the minute. `--against FOLDER` compares this checkout with
-another one that has its own environment, such as a worktree of an earlier revision.
+its memory every minute. `--against FOLDER` compares this checkout with another one that
+has its own environment, such as a worktree of an earlier revision.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from benchmarks.measure import machine
 from connectors.home import Home
@@ -44,7 +44,7 @@ ROUNDS = 5
 RUN_S = 5
 WARM_UP_S = 1
 LOADS = ((1, 64), (100, 16))
-"""Events a request, and connections."""
+"""Events per request, and connections."""
 
 KEY = "benchmark-write-key"
 EVENTS_A_BODY_FILE = 2000
@@ -76,16 +76,16 @@ do:
 
 
 class Load(NamedTuple):
-    """What wrk saw, and what it cost."""
+    """wrk's figures, and the server's CPU time."""
 
     events_per_s: float
     p50_ms: float
     p99_ms: float
-    cpu_us: float  # of the server, an event
+    cpu_us: float  # of the server, per event
 
 
 def main(against: Path | None = None) -> None:
-    """Compare with the peer, or with another checkout; with one worker and with two."""
+    """Compare with the peer, or another checkout; with one worker and with two."""
     print(f"collector: {machine()}, {ROUNDS} rounds of {RUN_S} s")
     wrk = _wrk()
     python = None if against else _peer_environment()
@@ -113,8 +113,8 @@ def main(against: Path | None = None) -> None:
                             send = (wrk, url, bodies, connections)
                             _load(*send, WARM_UP_S, events, process)
                             runs.append(_load(*send, RUN_S, events, process))
-                said = f"{events} a request, {connections} connections"
-                _print(f"{said}, {workers} worker{'s' if workers > 1 else ''}")
+                title = f"{events} per request, {connections} connections"
+                _print(f"{title}, {workers} worker{'s' if workers > 1 else ''}")
                 _print_runs("loomline collect", ours)
                 _print_runs(other, theirs)
                 pairs = list(zip(ours, theirs, strict=True))
@@ -126,7 +126,7 @@ def main(against: Path | None = None) -> None:
 
 
 def soak(minutes: int) -> None:
-    """Keep one worker busy and print its memory; closed segments are thrown away."""
+    """Keep one worker busy and print its memory; closed segments are deleted."""
     print(f"collector, memory of a worker: {machine()}")
     wrk = _wrk()
     DATA.mkdir(exist_ok=True)
@@ -148,7 +148,7 @@ def soak(minutes: int) -> None:
 
 
 def _bodies(path: Path, events: int) -> Path:
-    """Bodies of so many events each, one a line, as Segment's SDK sends them."""
+    """Write bodies with this many events each, one per line, like Segment's SDK."""
     count = max(EVENTS_A_BODY_FILE // events, 20)
     with path.open("w") as file:
         for number in range(count):
@@ -159,7 +159,7 @@ def _bodies(path: Path, events: int) -> Path:
 
 
 def event(number: int) -> dict[str, Any]:
-    """Seven in ten are orders; one is a page, one an identify, one is transformed."""
+    """Return an event: of ten, seven orders, a page, an identify, a product view."""
     products = [{"sku": f"sku-{number % 97}-{i}", "quantity": i + 1} for i in range(3)]
     call: dict[str, Any] = {"type": "track"}
     match number % 10:
@@ -210,9 +210,9 @@ def event(number: int) -> dict[str, Any]:
 def serving(
     home: Path, workers: int, checkout: Path | None = None
 ) -> Iterator[tuple[str, psutil.Popen]]:
-    """The address and process of `loomline collect` on a home and rules of its own.
+    """Run `loomline collect` on its own home and rules; yield its URL and process.
 
-    The command is that of `checkout`, by default of this environment.
+    Uses the command of `checkout`, by default of this environment.
     """
     shutil.rmtree(home, ignore_errors=True)
     project = home / "project"
@@ -231,10 +231,10 @@ def serving(
     subprocess.run(create, env={**os.environ, **env}, check=True, capture_output=True)
     command = [loomline, "collect", "--port", "0", "--workers", str(workers)]
     with running(command, env, stdout=subprocess.PIPE) as process:
-        said = process.stdout.readline().decode()
-        if not said.startswith("Collecting at "):
-            raise RuntimeError(f"The collector did not start: {said}")
-        yield said.split()[-1], process
+        line = process.stdout.readline().decode()
+        if not line.startswith("Collecting at "):
+            raise RuntimeError(f"The collector did not start: {line}")
+        yield line.split()[-1], process
 
 
 @contextmanager
@@ -261,7 +261,7 @@ def _peer(
 def running(
     command: list[str], env: dict[str, str], *, stop_s: float = 30, **more: Any
 ) -> Iterator[psutil.Popen]:
-    """The process, ended at the end; killed if that takes longer than `stop_s`."""
+    """Yield the process, then terminate it; kill it after `stop_s`."""
     process = psutil.Popen(command, env={**os.environ, **env}, **more)
     try:
         yield process
@@ -284,10 +284,10 @@ def _load(
     server: psutil.Popen,
     thrown_away: Path | None = None,
 ) -> Load:
-    """Send for so many seconds.
+    """Send for this many seconds.
 
     Raises:
-        RuntimeError: some request was not answered with success.
+        RuntimeError: a request failed.
     """
     script = Path(__file__).with_name("collector_load.lua")
     authorization = "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()
@@ -317,19 +317,19 @@ def _cpu_s(server: psutil.Popen) -> float:
 
 
 def _wrk() -> str:
-    """A generator that costs less than what it measures.
+    """Return the path of a load generator cheaper than what it measures.
 
     Raises:
         RuntimeError: it is not installed; one in Python would measure itself.
     """
-    found = shutil.which("wrk")
-    if found is None:
+    path = shutil.which("wrk")
+    if path is None:
         raise RuntimeError("Install wrk: `apt install wrk`, or `brew install wrk`.")
-    return found
+    return path
 
 
 def _peer_environment() -> Path:
-    """Kept apart: the product does not depend on FastAPI."""
+    """Return a separate environment: the product does not depend on FastAPI."""
     folder = DATA / "fastapi-0.165.0"
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
@@ -346,7 +346,7 @@ def _print_runs(what: str, runs: list[Load]) -> None:
     _print(
         f"  {what}: {median('events_per_s'):,.0f} events/s, "
         f"p50 {median('p50_ms'):.1f} ms, p99 {median('p99_ms'):.1f} ms, "
-        f"{median('cpu_us'):.1f} µs of CPU an event"
+        f"{median('cpu_us'):.1f} µs of CPU per event"
     )
 
 
@@ -356,7 +356,7 @@ def _print(text: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=int, help="Watch the memory for so long.")
+    parser.add_argument("--minutes", type=int, help="Watch the memory for this long.")
     parser.add_argument("--against", type=Path, help="A checkout to compare with.")
     options = parser.parse_args()
     if options.minutes:

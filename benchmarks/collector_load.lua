@@ -1,4 +1,4 @@
--- What wrk sends: the bodies of a file in turn, one a line; then the figures as JSON.
+-- wrk script: sends the bodies of a file in turn, one per line; prints figures as JSON.
 -- wrk -s collector_load.lua … URL -- FILE AUTHORIZATION
 
 local bodies = {}

@@ -1,8 +1,8 @@
-"""The peer of the collector benchmark: FastAPI and pydantic, and nothing else to do.
+"""The peer of the collector benchmark: FastAPI and pydantic, with nothing else to do.
 
-It decodes a batch, validates it, appends it to a file and answers after the sync that
-serves all who wait. Without keys, limits, consent, contracts or transformations.
-Runs in an environment of its own: python collector_peer.py FOLDER PORT WORKERS
+It decodes a batch, validates it, appends it to a file and answers after a sync that all
+waiting requests share. It has no keys, limits, consent, contracts or transformations.
+Runs in a separate environment: python collector_peer.py FOLDER PORT WORKERS
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import uvicorn
-from fastapi import FastAPI  # type: ignore[import-not-found]
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
@@ -48,7 +48,7 @@ class Batch(BaseModel):
 
 
 class Log:
-    """A file; one sync serves every line that waits."""
+    """A file in which one sync serves every waiting line."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -89,7 +89,7 @@ async def _opened(app: FastAPI) -> Any:
 app = FastAPI(lifespan=_opened)
 
 
-@app.post("/v1/batch")
+@app.post("/v1/batch")  # type: ignore[untyped-decorator]
 async def collect(batch: Batch) -> dict[str, bool]:
     await app.state.log.append(batch.model_dump_json(by_alias=True).encode())
     return {"success": True}

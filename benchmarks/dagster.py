@@ -1,9 +1,9 @@
-"""What Dagster and dbt cost beside the work itself.
+"""Measures the overhead of Dagster and dbt.
 
-Loading the definitions, against importing dagster and dagster_dbt alone. And one model
-by the command `dbt run`, against the same model in a process that keeps dbt's manifest:
-the step alone, and a whole run of that one step with its lock and records. In turn,
-three times; the median counts.
+Compares loading the definitions with importing only dagster and dagster_dbt. Compares
+one model built by the command `dbt run` with the same model in a process that keeps
+dbt's manifest: the step alone, and a whole run of that step with its lock and records.
+In turn, three times; the median counts.
 """
 
 import os
@@ -43,7 +43,7 @@ def main() -> None:
         project = Project.find()
         prepare(Home(Path(folder)))
         pipeline = Pipeline(project)
-        pipeline.run(at=AS_OF[1], push=False)  # everything is there, and imported
+        pipeline.run(at=AS_OF[1], push=False)  # everything is built and imported
         _compare(
             "loading the definitions",
             lambda: _python(DEFINITIONS),

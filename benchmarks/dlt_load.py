@@ -1,19 +1,19 @@
 """The peer of the landing benchmark: dlt loading an NDJSON file into DuckDB.
 
-Runs in an environment of its own: python dlt_load.py FILE FOLDER
+Runs in a separate environment: python dlt_load.py FILE FOLDER
 """
 
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-import dlt  # type: ignore[import-not-found]
-from dlt.common.json import json  # type: ignore[import-not-found]
+import dlt
+from dlt.common.json import json
 
 JSON = {"data_type": "json"}
 
 
-@dlt.resource(
+@dlt.resource(  # type: ignore[untyped-decorator]
     name="events",
     max_table_nesting=0,
     columns=dict.fromkeys(("properties", "traits", "context", "integrations"), JSON),

@@ -1,9 +1,9 @@
-"""How long after its answer an event has landed, with `loomline land --watch`.
+"""Measures how long after its answer an event has landed, with `loomline land --watch`.
 
-The collector takes events at a steady rate while landing runs beside it. An event has
-landed once the manifest lists the file that holds it; the manifest is looked at every
-few milliseconds, so the figures are a little too high. When people see it in the
-published tables, `visible` measures.
+The collector receives events at a steady rate while landing runs beside it. An event
+has landed once the manifest lists its file; the manifest is read every few
+milliseconds, so the figures are slightly too high. `visible` measures when events
+appear in the published tables.
 """
 
 import base64
@@ -29,7 +29,7 @@ __all__ = ["main"]
 
 RUN_S = 120
 LOADS = ((1000, 10), (1, 1))
-"""Events a second, and events a request."""
+"""Events per second, and events per request."""
 
 LOOK_S = 0.01
 PATIENCE_S = 30
@@ -63,10 +63,10 @@ def main() -> None:
 
 
 def _delays_s(home: Home, url: str, events_per_s: int, batch: int) -> list[float]:
-    """From its answer until it was listed, of every event.
+    """Return the delay of every event, from its answer until it was listed.
 
     Raises:
-        RuntimeError: some event never was.
+        RuntimeError: an event never was.
     """
     answered_at: dict[str, float] = {}
     ended = threading.Event()
@@ -104,11 +104,11 @@ def _delays_s(home: Home, url: str, events_per_s: int, batch: int) -> list[float
             quiet_since = now
             rows = pq.read_table(home.raw / file.path, columns=["message_id"])
             for id_ in rows["message_id"].to_pylist():
-                # Landed before its answer was read: at once.
+                # It landed before its answer was read: no delay.
                 delays_s[id_] = now - answered_at.get(id_, now)
         if now - quiet_since > PATIENCE_S:
             count = len(answered_at) - len(delays_s)
-            raise RuntimeError(f"{count} events were not to be seen in time.")
+            raise RuntimeError(f"{count} events did not land in time.")
     sending.join()
     return list(delays_s.values())
 

@@ -1,6 +1,6 @@
-"""Importing event files: the whole admission, against dlt loading the same lines.
+"""Measures importing event files, with full admission, against dlt on the same lines.
 
-dlt decodes and loads; Loomline decodes, normalises, admits every event, writes received
+dlt decodes and loads; Loomline decodes, normalizes, admits every event, writes received
 counts and dispositions. Both in turn, three times; the median counts.
 """
 
@@ -46,12 +46,12 @@ def main() -> None:
 
 
 def _events(count: int) -> Path:
-    """One plain NDJSON file of generated events, made once."""
+    """Return a plain NDJSON file of generated events, created once."""
     path = DATA / f"events-{count}.ndjson"
     if not path.exists():
         folder = DATA / f"making-{count}"
         folder.mkdir(parents=True, exist_ok=True)
-        # everything in slice 1: the second instant is the first, a moment later
+        # everything in slice 1: the second instant is a moment after the first
         as_of = (AS_OF[1], AS_OF[1] + timedelta(seconds=1))
         generate(folder, events=count, seed=7, as_of=as_of, compress=False)
         with path.with_suffix(".part").open("wb") as whole:
@@ -79,7 +79,7 @@ def _dlt(python: Path, file: Path, folder: Path) -> Measured:
 
 
 def _dlt_environment() -> Path:
-    """Kept apart: the product does not depend on dlt."""
+    """Return a separate environment: the product does not depend on dlt."""
     folder = DATA / "dlt-1.31.0"
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():

@@ -1,4 +1,4 @@
-"""Timing whole processes, their children included."""
+"""Measures whole processes, including their children."""
 
 import os
 import platform
@@ -14,18 +14,18 @@ __all__ = ["Measured", "machine", "measure"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: wall seconds, and the most memory all its processes held together."""
+    """One run: wall time, and the peak memory of all its processes together."""
 
     wall_s: float
-    peak_mb: float  # private and shared pages, each page once (PSS)
+    peak_mb: float  # private and shared pages, each counted once (PSS)
     output: str
 
 
 def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Measured:
-    """Run a command to its end.
+    """Run a command to completion.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: the command failed.
     """
     started = time.monotonic()
     process = subprocess.Popen(
@@ -51,7 +51,7 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Mea
 
 
 def machine() -> str:
-    """The machine and the day, as the documentation quotes them."""
+    """Return the machine and the date, as the documentation quotes them."""
     cpu = next(
         (
             line.partition(":")[2].strip()

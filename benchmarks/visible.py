@@ -1,9 +1,9 @@
-"""How long after its answer an event is a row that `loomline sql` gives.
+"""Measures how long after its answer an event is visible to `loomline sql`.
 
 `loomline collect`, `loomline land --watch` and `loomline run --watch` share a home of
 1,000 events. Events are sent to the collector one by one, some seconds apart. One is
 visible once a published version has it in `staging.events`, opened as `loomline sql`
-opens it. Nothing is pushed: what destinations take to answer would come on top.
+does. Nothing is synced: the time destinations take to answer would come on top.
 """
 
 import http.client
@@ -31,7 +31,7 @@ __all__ = ["main"]
 EVENTS = 1000
 PROBES = 30
 PAUSE_S = (4.0, 12.0)
-"""Between two probes, at random: they meet a run at any of its moments."""
+"""Random pause between two probes, so that they meet every phase of a run."""
 
 LOOK_S = 0.05
 PATIENCE_S = 300
@@ -71,10 +71,10 @@ def main() -> None:
 
 
 def _send(url: str, calls: list[dict[str, Any]]) -> float:
-    """Send a batch; the moment its answer was read.
+    """Send a batch; return the moment its answer was read.
 
     Raises:
-        RuntimeError: it was not answered with 200.
+        RuntimeError: the answer was not 200.
     """
     headers = {"Authorization": f"Bearer {KEY}"}
     body = json.dumps({"batch": calls})
@@ -96,10 +96,10 @@ def _wait_for_first(home: Home) -> None:
 
 
 def _probe(home: Home, url: str) -> tuple[list[float], int, float]:
-    """The delay of every probe, and how many versions were published in how long.
+    """Return the delay of every probe, the number of versions, and the total time.
 
     Raises:
-        RuntimeError: one was not visible in time.
+        RuntimeError: a probe was not visible in time.
     """
     chance = random.Random(SEED)
     answered_at: dict[str, float] = {}

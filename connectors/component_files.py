@@ -1,10 +1,10 @@
-"""The `defs.yaml` of Dagster components, read without Dagster.
+"""Reads the `defs.yaml` of Dagster components without Dagster.
 
     type: orchestration.components.Destination
     attributes: {kind: file, …}
 
-`type` is read as text, so that commands which do not need Dagster do not import it.
-A component has the name of its folder, wherever below `orchestration/defs` that is.
+`type` is read as text, so that commands that do not need Dagster do not import it. A
+component is named after its folder, anywhere below `orchestration/defs`.
 """
 
 import re
@@ -27,14 +27,14 @@ _OURS = "orchestration."
 _TYPES = (CHECK_SUITE, DESTINATION)
 _KEYS = (
     *("type", "attributes"),
-    *("post_processing", "requirements", "template_vars_module"),  # for Dagster alone
+    *("post_processing", "requirements", "template_vars_module"),  # for Dagster only
 )
 
 _TYPE = re.compile(r"""^type:\s*["']?([\w.]+)""", re.MULTILINE)
 
 
 def find(folder: Path, type_: str) -> Iterator[Path]:
-    """The `defs.yaml` of every component of a type, and those of no known type."""
+    """Yield the `defs.yaml` of every component of a type, and those of unknown type."""
     for file in _files(folder):
         written = _type(file)
         is_unknown = not written or (
@@ -45,13 +45,13 @@ def find(folder: Path, type_: str) -> Iterator[Path]:
 
 
 def read(folder: Path, type_: str) -> tuple[dict[str, ConfigFile], list[str]]:
-    """The files of a type by component name, and what is wrong with their form."""
-    found: dict[str, ConfigFile] = {}
+    """Return the files of a type by component name, and the faults of their form."""
+    components: dict[str, ConfigFile] = {}
     faults: list[str] = []
     for path in find(folder, type_):
         name = path.parent.name
         if not path.exists():
-            faults.append(f"{path}: missing; every folder here holds a component.")
+            faults.append(f"{path}: missing; every folder here is a component.")
             continue
         try:
             file = ConfigFile(path)
@@ -60,17 +60,18 @@ def read(folder: Path, type_: str) -> tuple[dict[str, ConfigFile], list[str]]:
             continue
         if wrong := [*_form(file)]:
             faults += wrong
-        elif name in found:
-            faults.append(f"{path}: {found[name].path.parent} has this name already.")
+        elif name in components:
+            other = components[name].path.parent
+            faults.append(f"{path}: {other} already has this name; rename one.")
         else:
-            found[name] = file
-    return found, faults
+            components[name] = file
+    return components, faults
 
 
 def attribute_faults(
     file: ConfigFile, model: type[BaseModel], error: ValidationError
 ) -> Iterator[str]:
-    """What pydantic says of `attributes`, with lines; never with the value."""
+    """Yield pydantic's faults of `attributes`, with lines, never with the value."""
     for fault in error.errors(include_input=False, include_url=False):
         keys = ("attributes", *fault["loc"])
         place = file.place(*keys)
@@ -80,7 +81,10 @@ def attribute_faults(
                 yield file.unknown(_holder(model, fault["loc"]).model_fields, *keys)
             case "model_type":
                 allowed = _holder(model, (*fault["loc"], "")).model_fields
-                yield f"{place}: `{key}` must hold keys: {', '.join(sorted(allowed))}."
+                yield (
+                    f"{place}: `{key}` must be a mapping with: "
+                    f"{', '.join(sorted(allowed))}."
+                )
             case "value_error":
                 yield f"{place}: `{key}`: {fault['ctx']['error']}."
             case _:
@@ -88,7 +92,7 @@ def attribute_faults(
 
 
 def _holder(model: type[BaseModel], keys: Iterable[str | int]) -> type[BaseModel]:
-    """The model that the last key is in, below `model`."""
+    """Return the model that contains the last key, below `model`."""
     *above, _ = keys
     for key in above:
         if isinstance(key, str):
@@ -102,7 +106,7 @@ def _holder(model: type[BaseModel], keys: Iterable[str | int]) -> type[BaseModel
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every folder's `defs.yaml`, there or not, if nothing but that can be in it."""
+    """Yield the `defs.yaml` of every component folder, also where it is missing."""
     for place in sorted(folder.rglob("*/")) if folder.is_dir() else []:
         inside = place.relative_to(folder).parts
         if any(part.startswith((".", "_")) for part in inside):
@@ -118,7 +122,7 @@ def _type(file: Path) -> str | None:
     try:
         written = _TYPE.search(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        return None  # told when it is read as YAML
+        return None  # reported when it is read as YAML
     return written[1] if written else None
 
 
@@ -136,8 +140,8 @@ def _form(file: ConfigFile) -> Iterator[str]:
     if (written := str(content["type"])) not in _TYPES:
         near = get_close_matches(written, _TYPES, n=1)
         yield (
-            f"{file.place('type')}: there is no {written}; there are: "
+            f"{file.place('type')}: there is no {written}; choose from: "
             f"{', '.join(_TYPES)}.{f' Did you mean `{near[0]}`?' if near else ''}"
         )
     if not isinstance(content.get("attributes"), dict):
-        yield f"{file.place('attributes')}: `attributes` must hold keys."
+        yield f"{file.place('attributes')}: `attributes` must be a mapping."

@@ -59,7 +59,7 @@ class ConfigFile:
         if as_json:
             faults += (
                 f"{self.place(*keys)}: {reason}."
-                for keys, reason in _no_json(self.content, ())
+                for keys, reason in _non_json(self.content, ())
             )
         if faults:
             raise ConfigError("\n".join(faults))
@@ -121,7 +121,7 @@ class ConfigFile:
                 try:
                     fields_read[field.name] = msgspec.convert(value[key], field.type)
                 except msgspec.ValidationError as error:
-                    steps, message = _explained(error, field.type)
+                    steps, message = _explain(error, field.type)
                     place = self.place(*keys, key, *steps)
                     name = ".".join(str(step) for step in (key, *steps))
                     faults.append(f"{place}: `{name}`: {message}.")
@@ -130,8 +130,8 @@ class ConfigFile:
         return model(**fields_read) if len(faults) == count_before else None
 
 
-def _explained(
-    error: msgspec.ValidationError, wanted: Any
+def _explain(
+    error: msgspec.ValidationError, expected: Any
 ) -> tuple[list[str | int], str]:
     """Return the error's path below its key, and the message."""
     text = str(error)
@@ -140,8 +140,8 @@ def _explained(
         int(index) if index else name
         for name, index in (_STEP.findall(where[1]) if where else ())
     ]
-    if get_origin(wanted) is Literal:
-        return steps, f"must be one of: {', '.join(get_args(wanted))}"
+    if get_origin(expected) is Literal:
+        return steps, f"must be one of: {', '.join(get_args(expected))}"
     return steps, text[: where.start()] if where else text
 
 
@@ -160,18 +160,18 @@ def _repeated(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
             yield from _repeated(value)
 
 
-def _no_json(
+def _non_json(
     value: Any, keys: tuple[str | int, ...]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if isinstance(value, dict):
         for key, member in value.items():
             if isinstance(key, str):
-                yield from _no_json(member, (*keys, key))
+                yield from _non_json(member, (*keys, key))
             else:
                 yield keys, f"the key {key!r} is not text; put it in quotes"
     elif isinstance(value, list):
         for index, member in enumerate(value):
-            yield from _no_json(member, (*keys, index))
+            yield from _non_json(member, (*keys, index))
     elif isinstance(value, float) and not math.isfinite(value):
         yield keys, "JSON has no such number"
     elif not (value is None or isinstance(value, str | int | float)):

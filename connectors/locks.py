@@ -16,7 +16,7 @@ def exclusive(
 ) -> Iterator[None]:
     """Hold the lock file for the block; wait while another process holds it.
 
-    `on_wait` is called once, with the holder's description of itself.
+    `on_wait` is called once, with what the holder wrote about its process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

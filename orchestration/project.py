@@ -138,8 +138,8 @@ class Project:
         for name, key, variable in missing_secrets(needed, os.environ):
             file = ConfigFile(files[name])
             faults.append(
-                f"{file.place('attributes', key)}: set the variable {variable}; "
-                "`make demo` writes one for the demo into .env."
+                f"{file.place('attributes', key)}: set the environment variable "
+                f"{variable}; `make demo` writes one for the demo into .env."
             )
         if faults:  # a file of no known type is told of twice
             raise ConfigError("\n".join(dict.fromkeys(faults)))

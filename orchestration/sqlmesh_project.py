@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import yaml
 from dbt.artifacts.resources.v1.unit_test_definition import (
     UnitTestDefinition,

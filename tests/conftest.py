@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[1]
+from tests.support import PROJECT
 
 
 @pytest.fixture(scope="session")

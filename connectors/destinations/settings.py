@@ -1,4 +1,4 @@
-"""Which destinations are configured: `defs.yaml` of components of that type.
+"""Reads the configured destinations, components whose `defs.yaml` has that type.
 
 A kind is a module of this package with a model `Settings` and a function
 `connect(name, settings, env, transport=None)`. To add a kind, add a module.
@@ -90,15 +90,15 @@ def kinds() -> list[str]:
 
 
 def settings_model(kind: str) -> type[Settings]:
-    """The model of a kind's settings.
+    """Return the model of a kind's settings.
 
     Raises:
         ConfigError: there is no such kind.
     """
-    found = _kind(kind)
-    if found is None:
+    module = _kind(kind)
+    if module is None:
         raise ConfigError(_unknown_kind(kind))
-    return cast(type[Settings], found.Settings)
+    return cast(type[Settings], module.Settings)
 
 
 def load_destinations(folder: Path) -> dict[str, Settings]:
@@ -109,16 +109,16 @@ def load_destinations(folder: Path) -> dict[str, Settings]:
             values, never the value itself.
     """
     files, faults = read(folder, DESTINATION)
-    found: dict[str, Settings] = {}
+    by_name: dict[str, Settings] = {}
     for name, file in sorted(files.items()):
         settings = _settings(name, file)
         if isinstance(settings, Settings):
-            found[name] = settings
+            by_name[name] = settings
         else:
             faults += settings
     if faults:
         raise ConfigError("\n".join(faults))
-    return found
+    return by_name
 
 
 def open_destination(
@@ -156,7 +156,7 @@ def missing_secrets(
                     for variable, default in _REFERENCE.findall(value)
                     if not default
                 )
-    return [found for found in needed if not env.get(found[2])]
+    return [entry for entry in needed if not env.get(entry[2])]
 
 
 def expand(name: str, text: str, env: Mapping[str, str]) -> str:
@@ -167,12 +167,12 @@ def expand(name: str, text: str, env: Mapping[str, str]) -> str:
     """
 
     def value(reference: re.Match[str]) -> str:
-        found = env.get(reference[1]) or reference[2]
-        if not found:
+        replacement = env.get(reference[1]) or reference[2]
+        if not replacement:
             raise ConfigError(
                 f"{name}: the environment variable {reference[1]} is not set."
             )
-        return found
+        return replacement
 
     return _REFERENCE.sub(value, text)
 
@@ -182,8 +182,8 @@ def _kind(name: str) -> _Kind | None:
     module = f"{destinations.__name__}.{name}"
     if not name.isidentifier() or importlib.util.find_spec(module) is None:
         return None
-    found = importlib.import_module(module)
-    return cast(_Kind, found) if hasattr(found, "connect") else None
+    kind = importlib.import_module(module)
+    return cast(_Kind, kind) if hasattr(kind, "connect") else None
 
 
 def _unknown_kind(where: object) -> str:
@@ -191,7 +191,7 @@ def _unknown_kind(where: object) -> str:
 
 
 def _settings(name: str, file: ConfigFile) -> Settings | list[str]:
-    """The settings of one file, or its faults."""
+    """Return the settings of one file, or its faults."""
     if not _NAME.fullmatch(name):
         return [
             f"{file.path.parent}: a destination's name is lower case letters, digits, "

@@ -22,7 +22,7 @@ from connectors.events.event_builder import (
     event_of_call,
     own_arrival,
 )
-from connectors.events.fingerprint import wanted
+from connectors.events.fingerprint import is_permitted
 from connectors.events.identifiers import (
     MOST_IDENTIFIERS,
     PERSONLESS,
@@ -185,7 +185,7 @@ class Admission:
         except Unusable as error:
             return AdmissionDecision(disposition="rejected", reason=error.reason)
         make = origin.fingerprint
-        if make is not None and not wanted(policy, event.consent, origin.gpc):
+        if make is not None and not is_permitted(policy, event.consent, origin.gpc):
             make = None
         if (
             not has_identity

@@ -235,7 +235,7 @@ def read_contract(file: ConfigFile, faults: list[str]) -> Contract | None:
         schema=content.schema,
         validator=validator,
     )
-    faults += _disproved(file, contract, content.examples)
+    faults += _failed_examples(file, contract, content.examples)
     return contract
 
 
@@ -265,7 +265,7 @@ def _flaw(file: ConfigFile, path: Sequence[str | int], error: ValueError) -> str
     return f"{file.place('schema', *path)}: not valid JSON Schema: {what}."
 
 
-def _disproved(
+def _failed_examples(
     file: ConfigFile, contract: Contract, examples: _Examples
 ) -> Iterator[str]:
     """Yield a message for each example that does not hold."""

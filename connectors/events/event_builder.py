@@ -290,7 +290,7 @@ def _identify(
     content = b"\n".join((_encode(fields), properties or b"", traits or b""))
     event.content_hash = blake2b(content, digest_size=16).hexdigest()
     if message_id is None:
-        message_id = _made_id(event, client, seed, place)
+        message_id = _derived_id(event, client, seed, place)
     event.message_id = message_id
     times = (event.timestamp, event.original_timestamp, event.sent_at)
     rest = _encode((message_id, event.content_hash, *times))
@@ -298,7 +298,7 @@ def _identify(
     event.row_hash = blake2b(row, digest_size=16).hexdigest()
 
 
-def _made_id(
+def _derived_id(
     event: Event, client: int | None, seed: str | None, place: tuple[int, int]
 ) -> str:
     """Return the same id for a repeat of a call; two calls never share one."""

@@ -22,7 +22,7 @@ import msgspec
 from connectors.events.policy import Policy
 from connectors.home import Home
 
-__all__ = ["PERIOD_S", "Fingerprints", "wanted"]
+__all__ = ["PERIOD_S", "Fingerprints", "is_permitted"]
 
 PERIOD_S = 86_400
 """Lifetime of one salt: a UTC day."""
@@ -81,7 +81,9 @@ class Fingerprints:
         return salt
 
 
-def wanted(policy: Policy, statement: Mapping[str, bool] | None, gpc: bool) -> bool:
+def is_permitted(
+    policy: Policy, statement: Mapping[str, bool] | None, gpc: bool
+) -> bool:
     """Return whether an event's sender may get a fingerprint.
 
     Only if the source's category for it is granted: by the statement, or without one

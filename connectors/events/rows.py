@@ -26,7 +26,7 @@ from connectors.events.identifiers import MOST_IDENTIFIERS
 from connectors.events.naming import as_text, event_name
 from connectors.events.shapes import Unusable, to_call
 
-__all__ = ["Admitted", "DispositionRow", "RowBuilder", "given_id"]
+__all__ = ["Admitted", "DispositionRow", "RowBuilder", "sent_id"]
 
 _HOUR = 3600 * 1_000_000
 _encode = msgspec.json.encode
@@ -127,7 +127,7 @@ class RowBuilder:
             )
         message_id, name = decision.message_id, decision.event
         if message_id is None:
-            message_id, name = given_id(item), name or _given_name(item)
+            message_id, name = sent_id(item), name or _sent_name(item)
         out.dispositions.append(
             DispositionRow(
                 message_id,
@@ -176,7 +176,7 @@ class RowBuilder:
         return texts_of(event)
 
 
-def given_id(item: Any) -> str | None:
+def sent_id(item: Any) -> str | None:
     """Return the id an item came with, under any of its names."""
     fields = item if type(item) is dict else {}
     values = (fields.get(k) for k in ("messageId", "message_id", "uuid", "id"))
@@ -205,7 +205,7 @@ def _payload(item: Any, decision: AdmissionDecision) -> str:
     return _encode(item).decode()
 
 
-def _given_name(item: Any) -> str | None:
+def _sent_name(item: Any) -> str | None:
     text = as_text(item.get("event")) if type(item) is dict else None
     return event_name(text) if text else None
 

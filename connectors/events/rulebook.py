@@ -85,7 +85,9 @@ class Rulebook:
         by_event: dict[str, list[Contract]] = {}
         for contract in self.contracts:
             by_event.setdefault(contract.event, []).append(contract)
-        self._versions = {name: Versions(found) for name, found in by_event.items()}
+        self._versions = {
+            name: Versions(versions) for name, versions in by_event.items()
+        }
         self._kinds: dict[_Key, _Kind] = {}
         self._courses: dict[tuple[str, str, str | None], _Course] = {}
 
@@ -289,9 +291,9 @@ class Rulebook:
 
     def _course(self, source: str, type: str, name: str | None) -> _Course:
         key = (source, type, name)
-        found = self._courses.get(key)
-        if found is not None:
-            return found
+        course = self._courses.get(key)
+        if course is not None:
+            return course
         matching = [t for t in self.transformations if t.matches(*key)]
         before, after = (
             tuple(t for t in matching if t.phase == phase)
@@ -308,12 +310,12 @@ class Rulebook:
             concern = Concern.QUICK
         else:
             concern = Concern.NONE
-        found = _Course(before, contracts, after, concern)
+        course = _Course(before, contracts, after, concern)
         if name is None or len(name) <= _MAX_NAME:
             if len(self._courses) >= _MAX_CACHED:
                 self._courses.clear()
-            self._courses[key] = found
-        return found
+            self._courses[key] = course
+        return course
 
 
 def _permission(policy: Policy, type: str, name: str | None) -> NotAdmitted | None:
@@ -349,12 +351,12 @@ def _consent(
     required = contracts.of(event)[0].consent if contracts else ()
     if not required:
         return None
-    found = denied(
+    refused = denied(
         required, event.consent, event.context, no_consent=policy.no_consent, gpc=gpc
     )
-    if not found:
+    if not refused:
         return None
-    return NotAdmitted("consent_filtered", f"consent: {', '.join(found)}")
+    return NotAdmitted("consent_filtered", f"consent: {', '.join(refused)}")
 
 
 def _contract(

@@ -98,9 +98,9 @@ def to_call(item: Any) -> dict[str, Any]:
     event = item.get("event")
     # In a call of another type, `event` is just the event's name.
     if event == "$identify" and item.get("type") not in _OTHER_TYPES:
-        said = _said(item)
-        if is_one_call(said):
-            return _from_one_call(item, said)
+        person_properties = _person_properties(item)
+        if is_one_call(person_properties):
+            return _from_one_call(item, person_properties)
     is_call = item.get("type") in TYPES
     if is_call and ("messageId" in item or "userId" in item or "anonymousId" in item):
         return item if item.keys().isdisjoint(_SPELLINGS) else _respelled(item)
@@ -122,13 +122,13 @@ def _from_posthog(item: dict[str, Any]) -> dict[str, Any]:
     unread = {name: item[name] for name in item.keys() - POSTHOG_FIELDS}
     if not unread:
         return call
-    given = _respelled(unread)
-    ids = {name: given[name] for name in _IDS if given.get(name) is not None}
-    traits = merged_update(given.get("traits"), call.get("traits"))
+    rest = _respelled(unread)
+    ids = {name: rest[name] for name in _IDS if rest.get(name) is not None}
+    traits = merged_update(rest.get("traits"), call.get("traits"))
     for name, spelling in zip(_IDS, ("distinct_id", "$device_id"), strict=True):
         if name in ids and call.get(name) not in (None, ids[name]):
-            given[spelling] = call[name]  # kept in the context: two ids, one field
-    return {**given, **call, **ids, "traits": traits}
+            rest[spelling] = call[name]  # kept in the context: two ids, one field
+    return {**rest, **call, **ids, "traits": traits}
 
 
 def _respelled(item: dict[str, Any]) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def _from_one_call(item: dict[str, Any], properties: dict[str, Any]) -> dict[str
     }
 
 
-def _said(item: dict[str, Any]) -> dict[str, Any]:
+def _person_properties(item: dict[str, Any]) -> dict[str, Any]:
     """Return the properties, with the person updates at the event's own level."""
-    given = item.get("properties")
-    properties = given if type(given) is dict else {}
+    sent = item.get("properties")
+    properties = sent if type(sent) is dict else {}
     if item.keys().isdisjoint(PERSON_UPDATES):
         return properties
     both = {
@@ -217,5 +217,5 @@ def _groups(value: Any) -> list[dict[str, Any]]:
 
 
 def _sent_at(values: dict[str, Any]) -> Any:
-    given = values.get("sentAt")
-    return values.get("sent_at") if given is None else given
+    sent_at = values.get("sentAt")
+    return values.get("sent_at") if sent_at is None else sent_at

@@ -67,15 +67,15 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
     Never raises: missing or mistyped fields stay so in the call, for admission to
     decide about. `event` is not mutated.
     """
-    given = event.get("properties")
+    properties = event.get("properties")
     name = event.get("event")
     type_ = _TYPES.get(name, "track") if type(name) is str else "track"
     # The caller's own properties, PostHog's, and those with a place in the context.
     own: dict[str, Any] = {}
     system: dict[str, Any] = {}
     context = _copied(event.get("context"))
-    if type(given) is dict:
-        for key, value in given.items():
+    if type(properties) is dict:
+        for key, value in properties.items():
             if key[:1] != "$" or key in _OURS:
                 own[key] = value
             elif key in _CONTEXT:
@@ -144,7 +144,9 @@ def from_posthog(event: dict[str, Any]) -> dict[str, Any]:
             earlier = {"posthog": earlier}
         context["posthog"] = {**(earlier or {}), **system}
     call["context"] = context or None
-    call["properties"] = own if given is None or type(given) is dict else given
+    call["properties"] = (
+        own if properties is None or type(properties) is dict else properties
+    )
     return {key: value for key, value in call.items() if value is not None}
 
 

@@ -38,7 +38,7 @@ class _Match(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Example(msgspec.Struct, forbid_unknown_fields=True):
-    given: _Values = msgspec.field(name="in")
+    input: _Values = msgspec.field(name="in")
     out: _Values | None
     answer: Any = None  # of the service, which is not called
 
@@ -124,23 +124,23 @@ class _Reader:
 
     def operations(self, do: Sequence[Any]) -> tuple[Operation, ...]:
         """Return all operations in order, without the faulty ones."""
-        found: list[Operation] = []
+        compiled: list[Operation] = []
         for index, step in enumerate(do):
             self._keys: tuple[str | int, ...] = ("do", index)
             if not isinstance(step, dict) or len(step) != 1:
                 self._fault("an entry of `do` must be one operation and its arguments")
                 continue
-            ((what, given),) = step.items()
+            ((what, arguments),) = step.items()
             if what not in self._makers:
                 self._fault(f"`{what}` is not one of: {', '.join(self._makers)}")
                 continue
             self._keys = ("do", index, what)
             form, make = self._makers[what]
             try:
-                found += make(msgspec.convert(given, form))
+                compiled += make(msgspec.convert(arguments, form))
             except ValueError as error:  # also msgspec's
                 self._fault(f"`{what}`: {str(error).partition(' - at ')[0]}")
-        return tuple(found)
+        return tuple(compiled)
 
     def _fault(self, text: str, *keys: str | int) -> None:
         place = self.file.place(*self._keys, *keys)
@@ -159,38 +159,38 @@ class _Reader:
             raise ValueError("an event must keep its name; `set` another one")
         return path
 
-    def _renames(self, given: dict[str, str]) -> Iterator[Operation]:
-        for source, target in given.items():
+    def _renames(self, targets: dict[str, str]) -> Iterator[Operation]:
+        for source, target in targets.items():
             yield operations.rename(self._source(source), self._target(target))
 
-    def _casts(self, given: dict[str, Kind]) -> Iterator[Operation]:
-        for text, kind in given.items():
+    def _casts(self, kinds: dict[str, Kind]) -> Iterator[Operation]:
+        for text, kind in kinds.items():
             path = Place(text)
             if path.root in TEXTS:
                 raise ValueError(f"`{text}` is always text")
             yield operations.cast(path, kind)
 
-    def _sets(self, given: _Values) -> Iterator[Operation]:
-        for text, value in given.items():
+    def _sets(self, values: _Values) -> Iterator[Operation]:
+        for text, value in values.items():
             path = self._target(text)
             if path.root == "event" and as_text(value) is None:
                 raise ValueError("an event must have a name")
             yield operations.set_(path, value)
 
-    def _removes(self, given: list[str]) -> Iterator[Operation]:
-        return (operations.remove(self._source(text)) for text in given)
+    def _removes(self, places: list[str]) -> Iterator[Operation]:
+        return (operations.remove(self._source(text)) for text in places)
 
-    def _hashes(self, given: list[str]) -> Iterator[Operation]:
-        return (operations.hash_(self._source(text)) for text in given)
+    def _hashes(self, places: list[str]) -> Iterator[Operation]:
+        return (operations.hash_(self._source(text)) for text in places)
 
-    def _drops(self, given: _Values) -> Iterator[Operation]:
-        if not given:
+    def _drops(self, conditions: _Values) -> Iterator[Operation]:
+        if not conditions:
             raise ValueError("has no condition and would drop every event")
-        wanted = [(Place(text), value) for text, value in given.items()]
+        wanted = [(Place(text), value) for text, value in conditions.items()]
         yield operations.drop_if(wanted, self.name)
 
-    def _lookups(self, given: _Values) -> Iterator[Operation]:
-        spec = self.file.read(_Lookup, given, self.faults, *self._keys)
+    def _lookups(self, options: _Values) -> Iterator[Operation]:
+        spec = self.file.read(_Lookup, options, self.faults, *self._keys)
         if spec is None:
             return
         columns = list(spec.take)
@@ -236,8 +236,8 @@ class _Reader:
             headers=headers,
         )
 
-    def _calls(self, given: _Values) -> Iterator[Operation]:
-        spec = self.file.read(_Call, given, self.faults, *self._keys)
+    def _calls(self, options: _Values) -> Iterator[Operation]:
+        spec = self.file.read(_Call, options, self.faults, *self._keys)
         if spec is None:
             return
         path = self.file.path.with_name(f"{spec.module}.py")
@@ -269,12 +269,12 @@ def read_transformation(
 
     Runs its examples, without calling any service.
     """
-    given = file.read(_File, file.content, faults)
-    if given is None:
+    content = file.read(_File, file.content, faults)
+    if content is None:
         return None
-    match = file.read(_Match, given.match, faults, "match")
+    match = file.read(_Match, content.match, faults, "match")
     reader = _Reader(file, project, env, _ASKED)
-    steps = reader.operations(given.do)
+    steps = reader.operations(content.do)
     faults += reader.faults
     if match is None or reader.faults:
         return None
@@ -282,9 +282,9 @@ def read_transformation(
         [values] if isinstance(values, str) else values
         for values in (match.event, match.source, match.type)
     )
-    found = Transformation(
+    transformation = Transformation(
         name=reader.name,
-        phase=given.phase,
+        phase=content.phase,
         order=order,
         events=None if events is None else frozenset(map(event_name, events)),
         sources=None if sources is None else frozenset(sources),
@@ -296,31 +296,31 @@ def read_transformation(
     # Fields an example leaves out take the values the transformation matches.
     asked = {"event": events, "source": sources, "type": types}
     default = {key: values[0] for key, values in asked.items() if values}
-    for index, raw in enumerate(given.examples):
+    for index, raw in enumerate(content.examples):
         keys = ("examples", index)
         example = file.read(_Example, raw, faults, *keys)
         if example is None:
             continue
-        tried = found
-        if found.waits:
+        tried = transformation
+        if transformation.waits:
             answered = _Reader(file, project, env, example.answer)
-            tried = replace(found, operations=answered.operations(given.do))
-        fault = _disproved(tried, example, default)
+            tried = replace(transformation, operations=answered.operations(content.do))
+        fault = _failure(tried, example, default)
         if fault:
             faults.append(f"{file.place(*keys)}: {fault}.")
-    return found
+    return transformation
 
 
-def _disproved(
+def _failure(
     transformation: Transformation, example: _Example, default: _Values
 ) -> str | None:
     """Return why an example does not hold; None if it does."""
     out = example.out
-    for keys, more in ((example.given, ()), (out or {}, ("violations",))):
+    for keys, more in ((example.input, ()), (out or {}, ("violations",))):
         unknown = keys.keys() - {"type", "source", *TEXTS, *OBJECTS, *more}
         if unknown:
             return f"`{min(unknown)}` is not a field an example can set"
-    event = _event({**default, **example.given})
+    event = _event({**default, **example.input})
     outcome = None
     if transformation.matches(event.source, event.type, event.event):
         outcome = transformation.apply(event)
@@ -328,19 +328,19 @@ def _disproved(
         return outcome.reason
     if (out is None) is not (outcome is not None):
         return f"this event is {'not ' if outcome is None else ''}dropped"
-    for key, wanted in (out or {}).items():
-        found = _encode_sorted(getattr(event, key))
-        if found != _encode_sorted(wanted):
-            return f"`{key}` becomes {found.decode()}"
+    for key, expected in (out or {}).items():
+        actual = _encode_sorted(getattr(event, key))
+        if actual != _encode_sorted(expected):
+            return f"`{key}` becomes {actual.decode()}"
     return None
 
 
-def _event(given: _Values) -> Event:
+def _event(values: _Values) -> Event:
     """Return the event of an example."""
-    kind, source = given.get("type", "track"), given.get("source", "example")
-    text = as_text(given.get("event")) if kind == "track" else None
-    fields: _Values = {name: as_text(given.get(name)) for name in TEXTS}
-    fields |= {name: given.get(name) for name in OBJECTS}
+    kind, source = values.get("type", "track"), values.get("source", "example")
+    text = as_text(values.get("event")) if kind == "track" else None
+    fields: _Values = {name: as_text(values.get(name)) for name in TEXTS}
+    fields |= {name: values.get(name) for name in OBJECTS}
     fields |= {"event": event_name(text) if text else None, "event_text": text}
     fields |= {"type": kind, "source": source, "scope": source, "channel": "file"}
     fields |= dict.fromkeys(("message_id", "content_hash", "row_hash"), "")

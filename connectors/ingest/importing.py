@@ -265,10 +265,10 @@ def _admit_chunk(job: _Job) -> _Done:
             _admission.refuse(row.payload, row.reason, origin, out, line=line)
         else:
             _admission.admit(row, origin, out, line=line)
-    found = tables(out)
+    streams = tables(out)
     day = datetime.fromtimestamp(origin.received_at / 1e6, UTC).strftime("%Y-%m-%d")
     return _Done(
-        write_files(Home(job.home), job.name, found, day=day),
+        write_files(Home(job.home), job.name, streams, day=day),
         out.received.total(),
         Counter(row.disposition for row in out.dispositions),
     )

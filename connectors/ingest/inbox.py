@@ -53,13 +53,15 @@ def land_inbox(
             for group in _groups(files):
                 states = _settled(group, sleep)
                 try:
-                    found = units(group)
+                    group_units = units(group)
                 except SourceError as error:
                     on_problem(f"left in the inbox: {error}")
                     continue
                 source = source_name(folder.name)
                 total.add(
-                    import_units(home, project, found, source, on_progress=on_progress)
+                    import_units(
+                        home, project, group_units, source, on_progress=on_progress
+                    )
                 )
                 # New segments need not wait for the next file.
                 total.add(land_segments(home, project))
@@ -99,8 +101,8 @@ def _settled(group: list[Path], sleep: Callable[[float], None]) -> list[object]:
 
 
 def _state(path: Path) -> object:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _groups(files: list[Path]) -> list[list[Path]]:

@@ -83,10 +83,10 @@ def _held(
 ) -> Held:
     """Give a row its own id, even if another row is identical."""
     fields = ("source", "channel", "message_id", "reason", "payload", "replay_of")
-    told = msgspec.json.encode([row["received_at"], *(row[name] for name in fields)])
-    alike[told] += 1
+    content = msgspec.json.encode([row["received_at"], *(row[name] for name in fields)])
+    alike[content] += 1
     return Held(
-        id=blake2b(b"%d %b" % (alike[told], told), digest_size=8).hexdigest(),
+        id=blake2b(b"%d %b" % (alike[content], content), digest_size=8).hexdigest(),
         disposition=row["disposition"],
         reason=row["reason"],
         source=row["source"],
@@ -122,8 +122,8 @@ def replay(
         chosen = choose(stored)
         messages = Counter((one.source, one.message_id) for one in stored)
         now = int(clock() * 1e6)
-        told = "\n".join([str(now), *(one.id for one in chosen)])
-        name = f"replay-{blake2b(told.encode(), digest_size=16).hexdigest()}"
+        content = "\n".join([str(now), *(one.id for one in chosen)])
+        name = f"replay-{blake2b(content.encode(), digest_size=16).hexdigest()}"
         out = Admitted()
         for one in chosen:
             is_only = messages[one.source, one.message_id] == 1

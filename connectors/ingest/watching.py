@@ -39,33 +39,33 @@ def watch(
     """
     compacting: Future[None] | None = None
     compacted_at = 0.0
-    told: set[str] = set()
+    reported: set[str] = set()
 
-    def tell_once(message: str) -> None:
-        if message not in told:
-            told.add(message)
+    def report_once(message: str) -> None:
+        if message not in reported:
+            reported.add(message)
             on_problem(message)
 
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as pool:
         while True:
             is_last = stop.is_set()
             try:
                 if has_waiting(home):
-                    on_landed(land_inbox(home, project, on_problem=tell_once))
+                    on_landed(land_inbox(home, project, on_problem=report_once))
                 if compacting is not None and compacting.done():
                     compacting.result()
                     compacting = None
-                told.clear()
+                reported.clear()
             except Exception as error:  # noqa: BLE001 - keep running
                 compacting = None
                 # Messages of other libraries may quote payloads.
                 is_safe = isinstance(error, OSError | LoomlineError)
                 what = str(error) if is_safe else type(error).__name__
-                tell_once(f"Landing failed and will be retried: {what}")
+                report_once(f"Landing failed and will be retried: {what}")
             now = time.monotonic()
             if compacting is None and now - compacted_at >= COMPACT_EVERY_S:
                 compacted_at = now
-                compacting = beside.submit(_tidy, home)
+                compacting = pool.submit(_tidy, home)
             if is_last:
                 return
             stop.wait(PAUSE_S)

@@ -102,7 +102,7 @@ def _merge(
     path = f"{stream}/{day}/{tier}-{digest[:32]}.parquet"
     target = home.raw / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.part")
+    temporary = target.with_name(f".{target.name}.part")
     with duckdb.connect(config={"threads": threads}) as engine:
         engine.execute("set memory_limit = '512MB'")
         # DuckDB would otherwise spill below the working directory.
@@ -128,13 +128,13 @@ def _merge(
                     filename = true, union_by_name = true
                 ) as stream
                 inner join loads on stream.filename = loads.path
-            ) to {_quoted(str(beside))} (format parquet, compression zstd)
+            ) to {_quoted(str(temporary))} (format parquet, compression zstd)
             """
         )
-    with beside.open("rb") as written:
+    with temporary.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
         os.fsync(written.fileno())
-    beside.replace(target)
+    temporary.replace(target)
     sync_folder(target.parent)
     return LoadedFile(
         load_seq=max(file.load_seq for file in group),

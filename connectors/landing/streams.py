@@ -152,7 +152,7 @@ def tables(admitted: Admitted) -> dict[str, pa.Table]:
         "consent": [(*row[:6], _encode(row.categories)) for row in admitted.consent],
     }
     return {
-        stream: rows_table(stream, found) for stream, found in rows.items() if found
+        stream: rows_table(stream, values) for stream, values in rows.items() if values
     }
 
 

@@ -84,11 +84,11 @@ def units(paths: Iterable[str | Path], format: str = "auto") -> list[Unit]:
     files = list(dict.fromkeys(chain.from_iterable(map(_files, paths))))
     if not files:
         raise SourceError("No files to import; name files, folders or globs.")
-    found: list[Unit] = []
+    result: list[Unit] = []
     for layout in layouts().values():
         if layout.is_export and format in ("auto", layout.format):
             tables = _folders(files, layout.is_export, format != "auto")
-            found += (_folder_unit(group, layout.format) for group in tables)
+            result += (_folder_unit(group, layout.format) for group in tables)
             taken = {file for group in tables for file in group}
             files = [file for file in files if file not in taken]
             if format == layout.format:
@@ -96,10 +96,10 @@ def units(paths: Iterable[str | Path], format: str = "auto") -> list[Unit]:
                     raise SourceError(f"No CSV tables found for format {format!r}.")
                 files = []
     for file in files:
-        found += _file_units(file, format)
+        result += _file_units(file, format)
     if format == "auto":
-        found = _with_formats(found)
-    return sorted(found, key=lambda unit: unit.label)
+        result = _with_formats(result)
+    return sorted(result, key=lambda unit: unit.label)
 
 
 def rows(chunk: Chunk) -> Iterator[tuple[int, bytes | dict[str, Any] | Broken]]:
@@ -140,31 +140,31 @@ def _files(path: str | Path) -> list[Path]:
         if not matches:
             kind = "Nothing matches" if glob.has_magic(text) else "No such file:"
             raise SourceError(f"{kind} {text}")
-    found = []
+    files = []
     for match in map(Path, matches):
-        found += _below(match) if match.is_dir() else [match]
-    if not found:
+        files += _below(match) if match.is_dir() else [match]
+    if not files:
         raise SourceError(f"No files in {text}")
-    return found
+    return files
 
 
 def _below(folder: Path) -> list[Path]:
-    found = []
+    files = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in found if file.is_file())
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in files if file.is_file())
 
 
 def _folders(
-    files: list[Path], is_export: Callable[[list[Path]], bool], is_given: bool
+    files: list[Path], is_export: Callable[[list[Path]], bool], is_explicit: bool
 ) -> list[list[Path]]:
     """Group the CSV files by folder; return the groups that are table exports."""
     groups: dict[Path, list[Path]] = {}
     for file in files:
         if file.name.lower().endswith((".csv", ".csv.gz")):
             groups.setdefault(file.parent, []).append(file)
-    return [group for group in groups.values() if is_given or is_export(group)]
+    return [group for group in groups.values() if is_explicit or is_export(group)]
 
 
 def _folder_unit(files: list[Path], format: str) -> Unit:
@@ -226,14 +226,15 @@ def _sha256(file: Path) -> str:
 # Detecting formats
 
 
-def _with_formats(found: list[Unit]) -> list[Unit]:
+def _with_formats(candidates: list[Unit]) -> list[Unit]:
     """Replace "auto" with the detected format.
 
     A unit without a readable row (empty, or damaged from the start) takes the most
     common format of the others, so that it is counted and blocks nothing.
     """
     formats: list[str | None] = [
-        unit.format if unit.format != "auto" else _recognised(unit) for unit in found
+        unit.format if unit.format != "auto" else _detected_format(unit)
+        for unit in candidates
     ]
     known = Counter(format for format in formats if format)
     usual = known.most_common(1)[0][0] if known else LOOMLINE
@@ -243,11 +244,11 @@ def _with_formats(found: list[Unit]) -> list[Unit]:
         replace(
             unit, format=format or _by_path(unit.label, layouts().values()) or usual
         )
-        for unit, format in zip(found, formats, strict=True)
+        for unit, format in zip(candidates, formats, strict=True)
     ]
 
 
-def _recognised(unit: Unit) -> str | None:
+def _detected_format(unit: Unit) -> str | None:
     """Return the format of most of the first rows, or None without rows.
 
     Raises:

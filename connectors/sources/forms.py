@@ -80,10 +80,10 @@ class _Form:
             # Browsers also send fields left empty.
             if name and value and not value.isspace():
                 values.setdefault(name, []).append(value)
-        wanted = values.pop(REDIRECT_FIELD, [""])[0]
+        requested = values.pop(REDIRECT_FIELD, [""])[0]
         # Compared as text and answered with the file's own URL: an untrusted URL is
         # never parsed, so it cannot be read differently here and in a browser.
-        redirect = wanted if wanted in self.redirects else self.default_redirect
+        redirect = requested if requested in self.redirects else self.default_redirect
         is_trapped = self.honeypot is not None and bool(values.pop(self.honeypot, None))
         return FormResult(
             self.source,

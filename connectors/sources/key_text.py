@@ -1,4 +1,4 @@
-"""The texts of write keys: how they are made, told apart and hashed."""
+"""The text of write keys: creates, recognizes and hashes it."""
 
 import re
 import secrets
@@ -18,11 +18,11 @@ __all__ = [
 ]
 
 Kind = Literal["browser", "server", "admin"]
-"""Browser keys can be read by anybody who opens the page; admin keys take no events."""
+"""Browser keys are public, as part of a page; admin keys accept no events."""
 
 PREFIXES: dict[Kind, str] = {"browser": "lwb_", "server": "lws_", "admin": "lwa_"}
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-# The hint shows 4 of them; 22 stay secret, which is 131 bits.
+# The hint shows 4 of them; the other 22 stay secret, which is 131 bits.
 RANDOM_CHARACTERS = 26
 HINT_CHARACTERS = 4
 CHECKSUM_CHARACTERS = 6  # 62^6 > 2^32
@@ -35,16 +35,16 @@ _OWN = re.compile(
 
 
 def looks_own(text: str) -> bool:
-    """Whether a text begins as keys made here do."""
+    """Return whether a text begins like a key made by Loomline."""
     return text.startswith(tuple(PREFIXES.values()))
 
 
 def is_wellformed(text: str) -> bool:
-    """Whether a text is a key as they are made here, with the checksum that fits.
+    """Return whether a text has the form of Loomline's keys and a matching checksum.
 
-    One that `looks_own` and is not well-formed was mistyped or cut off; one that is
-    well-formed and not found was revoked, has expired or is another installation's.
-    Says nothing about imported keys.
+    A text that `looks_own` but is not well-formed was mistyped or truncated; a
+    well-formed one that is not found was revoked, has expired or belongs to another
+    installation. Does not apply to imported keys.
     """
     return bool(_OWN.fullmatch(text)) and text.endswith(
         _checksum(text[:-CHECKSUM_CHARACTERS])
@@ -52,7 +52,7 @@ def is_wellformed(text: str) -> bool:
 
 
 def new_text(kind: Kind) -> str:
-    """Make a key: prefix, random characters, checksum."""
+    """Create a key: prefix, random characters, checksum."""
     body = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARACTERS))
     return PREFIXES[kind] + body + _checksum(PREFIXES[kind] + body)
 
@@ -66,14 +66,14 @@ def _checksum(text: str) -> str:
 
 
 def key_hint(text: str) -> str:
-    """Enough to tell keys apart, never more than a quarter of what is secret."""
+    """Return enough to distinguish keys, at most a quarter of the secret."""
     if looks_own(text):
         return text[: len(PREFIXES["server"]) + HINT_CHARACTERS]
     return text[: min(HINT_CHARACTERS, len(text) // 4)]
 
 
 def key_digest(text: str) -> bytes:
-    """Return what is kept of a key."""
-    # Of 128 random bits nobody finds the text again, so no slow hash is needed. JSON
-    # can hold lone surrogates, which have no UTF-8.
+    """Return the hash of a key, which is stored instead of it."""
+    # 128 random bits cannot be guessed, so no slow hash is needed. JSON can contain
+    # lone surrogates, which have no UTF-8.
     return sha256(text.encode(errors="surrogatepass")).digest()

@@ -1,7 +1,7 @@
-"""Expressions of mapping files: paths, texts with paths in them, and constants.
+"""Expressions of mapping files: paths, text with paths in it, and constants.
 
 $                    the payload            $.data.items[0]['a name']
-$item                the member of `each` of which the event is made, else as $
+$item                the member of `each` the event is made from, otherwise as $
 $header.x-event      a header of the request
 """
 
@@ -31,7 +31,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class Delivery(NamedTuple):
-    """One request; with `each`, as it is seen from one member of the list."""
+    """One request; with `each`, from the point of view of one member of the list."""
 
     body: Any
     headers: Mapping[str, str]
@@ -40,7 +40,7 @@ class Delivery(NamedTuple):
 
 
 Expression = Callable[[Delivery], Any]
-"""Where a value comes from; UNSET is what is not there, unlike null."""
+"""Returns a value; UNSET if it is missing, unlike null."""
 
 
 def read_path(value: Any) -> Expression:
@@ -62,24 +62,24 @@ def read_path(value: Any) -> Expression:
 
 
 def _body_path(is_item: bool, steps: Sequence[str | int]) -> Expression:
-    def found(delivery: Delivery) -> Any:
+    def select(delivery: Delivery) -> Any:
         value = delivery.item if is_item else delivery.body
         for step in steps:
             try:
-                # A list has no names, and an object here no numbers.
+                # Lists have no names, and objects here have no numbers.
                 value = value[step] if type(value) in (dict, list) else UNSET
             except (LookupError, TypeError):
                 return UNSET
         return value
 
-    return found
+    return select
 
 
 def _template(text: str) -> Expression:
-    """Text with paths in braces; not there when one of their values is not."""
+    """Parse text with paths in braces; UNSET if one of their values is missing."""
     parts = _PLACEHOLDER.split(text)  # text and path in turn
     if "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
-        raise ValueError("has a brace without its other half")
+        raise ValueError("has a brace without its counterpart")
     literals, paths = parts[::2], [read_path(part) for part in parts[1::2]]
 
     def made(delivery: Delivery) -> Any:
@@ -105,8 +105,8 @@ def read_text(value: Any) -> Expression:
 def read_varying(value: Any) -> Expression:
     if not isinstance(value, str) or "$" not in value:
         raise ValueError(
-            "must hold a path that begins with $: a fixed value would make one"
-            " of all events"
+            "must contain a path that begins with $: with a fixed value all events"
+            " would be the same one"
         )
     return read_text(value)
 
@@ -115,7 +115,7 @@ def read_value(value: Any) -> Expression:
     if isinstance(value, dict):
         return constant(value["value"])
     if not isinstance(value, str) or not (value.startswith("$") or "{" in value):
-        raise ValueError("must be a path, or {value: …} for the same in each event")
+        raise ValueError("must be a path, or {value: …} for a fixed value")
     return read_text(value)
 
 
@@ -128,7 +128,7 @@ def item_of(delivery: Delivery) -> Any:
 
 
 def numbered(expression: Expression) -> Expression:
-    """An id of the request, made one of each member's by its place in the list."""
+    """Make the request's id unique per member by adding its place in the list."""
 
     def made(delivery: Delivery) -> Any:
         text = _as_text(expression(delivery))

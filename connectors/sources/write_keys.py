@@ -371,11 +371,11 @@ def _faults(key: WriteKey, text: str) -> list[str]:
             faults.append("The rate must be more than 0 events per second.")
         if key.burst < 1:
             faults.append("The burst must be 1 event or more.")
-    for what, given, known in (
+    for what, allowed, known in (
         ("type of call", key.policy.types, TYPES),
         ("group of paths", key.paths, PATH_GROUPS),
     ):
-        for name in sorted((given or frozenset()) - {*known}):
+        for name in sorted((allowed or frozenset()) - {*known}):
             faults.append(f"{name!r} is not a {what}; choose from {', '.join(known)}.")
     if key.max_batch_bytes > MAX_BATCH_BYTES:
         faults.append(

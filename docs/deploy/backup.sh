@@ -1,6 +1,6 @@
 #!/bin/sh
 # backup.sh FOLDER: a consistent copy of LOOMLINE_HOME in FOLDER/<instant>.
-# Waits for a run that is under way; a run that begins meanwhile waits for the copy.
+# Waits for a run in progress; a run that begins meanwhile waits for the copy.
 set -eu
 umask 077
 home=${LOOMLINE_HOME:?}
@@ -11,19 +11,19 @@ exec 9>>"$home/run.lock"
 flock 9
 echo "process $$ since $(date -u +%Y-%m-%dT%H:%M:%SZ) (backup)" >"$home/run.lock"
 
-# What has not landed yet, before the manifest: landed twice is one entry, never is lost.
+# Files that have not landed, before the manifest: landed twice counts once, never is lost.
 cp -a "$home/inbox" "$to/"
-# The manifest before the files it names. Nothing is swept while run.lock is held.
+# The manifest before the files it lists. No file is swept while run.lock is held.
 cp -a "$home/raw/loads.ndjson" "$to/raw/"
 for stream in "$home"/raw/*/; do
-    # Hard links where source and target are one file system: these files never change.
+    # Hard links if source and target are on one file system: these files never change.
     cp -al "$stream" "$to/raw/" 2>/dev/null || cp -a "$stream" "$to/raw/"
 done
 cp -a "$home"/warehouse.duckdb* "$to/"
 sqlite3 "$home/control.db" ".timeout 30000" ".backup '$to/control.db'"
 flock -u 9
 
-# Whether every file is what the manifest says.
+# Check every file against the manifest.
 cd "$to/raw"
 sed 's/.*"path":"\([^"]*\)".*"sha256":"\([0-9a-f]*\)".*/\2  \1/' loads.ndjson |
     sha256sum --check --quiet

@@ -76,17 +76,17 @@
     name, equals=none, not_equals=none, one_of=none, at_least=none, at_most=none,
     more_than=none, less_than=none, contains=none, exists=none
 ) -%}
-    {%- set given = {} -%}
+    {%- set comparisons = {} -%}
     {%- for op, value in [
         ('equals', equals), ('not_equals', not_equals), ('one_of', one_of),
         ('at_least', at_least), ('at_most', at_most), ('more_than', more_than),
         ('less_than', less_than), ('contains', contains), ('exists', exists)
     ] -%}
-        {%- if value is not none -%}{%- do given.update({op: value}) -%}{%- endif -%}
+        {%- if value is not none -%}{%- do comparisons.update({op: value}) -%}{%- endif -%}
     {%- endfor -%}
-    {%- if given | length != 1 -%}
+    {%- if comparisons | length != 1 -%}
         {{ exceptions.raise_compiler_error(
-            "trait('" ~ name ~ "'): give exactly one comparison, e.g. equals='free'."
+            "trait('" ~ name ~ "'): pass exactly one comparison, e.g. equals='free'."
         ) }}
     {%- endif -%}
     {%- set value -%}
@@ -100,7 +100,7 @@
     {%- set sql -%}
         select people.profile_id
         from {{ ref('profiles') }} as people
-        where {{ compared(value, given) }}
+        where {{ compared(value, comparisons) }}
     {%- endset -%}
     {{ return({'kind': 'in', 'sql': sql}) }}
 {%- endmacro %}

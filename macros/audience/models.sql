@@ -5,11 +5,11 @@
     them itself; `loomline`, Dagster, SQLMesh and the project's `dbt` command pass them.
 -#}
 {% macro audience_models() -%}
-    {%- set given = var('audiences', []) -%}
+    {%- set audiences = var('audiences', []) -%}
     {%- if execute -%}
         {%- for node in graph.nodes.values()
             if node.resource_type == 'model' and node.name.startswith('aud_') -%}
-            {%- if node.name not in given -%}
+            {%- if node.name not in audiences -%}
                 {{ exceptions.raise_compiler_error(
                     "The audience " ~ node.name ~ " was not passed to dbt. Run dbt "
                     ~ "with the command in the project's .venv/bin."
@@ -17,7 +17,7 @@
             {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
-    {{ return(given) }}
+    {{ return(audiences) }}
 {%- endmacro %}
 
 {#-
@@ -28,7 +28,7 @@
     A test that is run without any audience covers all of them.
 -#}
 {% macro due_audiences(audiences) -%}
-    {%- set only = env_var('LOOMLINE_ONLY', '') -%}
+    {%- set only = run_variable('LOOMLINE_ONLY', '') -%}
     {%- set due = [] -%}
     {%- set built = [] -%}
     {%- for audience in audiences if not only or audience in only.split(',') -%}
@@ -48,7 +48,7 @@
     each audience's `sync_to` and the destinations' files.
 -#}
 {% macro syncs() -%}
-    {%- set found = [] -%}
+    {%- set result = [] -%}
     {%- if execute -%}
         {%- set destinations = var('destinations', {}) -%}
         {%- for node in graph.nodes.values()
@@ -62,9 +62,9 @@
                 {%- endif -%}
                 {%- set sync = {'audience': node.name, 'destination': name} -%}
                 {%- do sync.update(destinations[name]) -%}
-                {%- do found.append(sync) -%}
+                {%- do result.append(sync) -%}
             {%- endfor -%}
         {%- endfor -%}
     {%- endif -%}
-    {{ return(found) }}
+    {{ return(result) }}
 {%- endmacro %}

@@ -44,7 +44,7 @@
         "select coalesce(cast(to_json(list(table_work order by table_name)) as varchar),"
         ~ " '[]') from table_work"
     )) -%}
-    {% do drop_former_tables(registry, events_schema) %}
+    {% do drop_obsolete_tables(registry, events_schema) %}
     {% if work %}
         {% call temp_table('changed_events') %}
             select {{ (standard_columns() | list) | join(', ') }}, load_seq,
@@ -122,15 +122,15 @@
     {% call temp_table('replaced_rows') %}
         select distinct named.table_name, events.scope, events.message_id
         from {{ ref('int_events') }} as events
-        inner join {{ ref('int_dispositions') }} as former using (message_key)
+        inner join {{ ref('int_dispositions') }} as previous using (message_key)
         inner join (
             select distinct event, table_name
             from {{ registry }}
             where table_name is not null
-        ) as named on former.event = named.event
+        ) as named on previous.event = named.event
         where events.load_seq > {{ since }}
-            and former.load_seq <= {{ since }}
-            and former.disposition <> 'accepted'
+            and previous.load_seq <= {{ since }}
+            and previous.disposition <> 'accepted'
     {% endcall %}
 {% endmacro %}
 
@@ -220,7 +220,7 @@
 
 
 {#- Drops the tables of event names that no longer exist. -#}
-{% macro drop_former_tables(registry, schema) %}
+{% macro drop_obsolete_tables(registry, schema) %}
     {%- set names = fromjson(query_value(
         "select coalesce(cast(to_json(list(distinct table_name)) as varchar), '[]') from "
         ~ registry
@@ -298,7 +298,7 @@
         "{{ column.name }}",
         {%- endfor %}
         {%- for column in properties %}
-        {%- set value = 'found[' ~ loop.index ~ ']' %}
+        {%- set value = 'extracted[' ~ loop.index ~ ']' %}
         {%- if column.is_also_object %}
         {%- set value %}
             case
@@ -319,7 +319,7 @@
                     {{ ', ' if not loop.first }}{{ text_literal(column.path) }}
                     {%- endfor -%}
                 ] as varchar[])
-            ) as found
+            ) as extracted
         from changed_events
         where event = {{ text_literal(table.event) }} and load_seq > {{ since }}
     )

@@ -151,11 +151,19 @@
 {%- endmacro %}
 
 {#-
+    A variable of the environment that a run sets. The default while dbt reads the
+    files: it reads a file again whenever a variable that it read there has changed.
+-#}
+{% macro run_variable(name, default) -%}
+    {{ return(env_var(name, default) if execute else default) }}
+{%- endmacro %}
+
+{#-
     The as-of instant: LOOMLINE_NOW, else the run's start. Windows end before it.
 -#}
 {% macro run_instant() -%}
-    {%- set given = env_var('LOOMLINE_NOW', '') or run_started_at.isoformat() -%}
-    {%- set moment = modules.datetime.datetime.fromisoformat(given | replace('Z', '+00:00')) -%}
+    {%- set as_of = run_variable('LOOMLINE_NOW', '') or run_started_at.isoformat() -%}
+    {%- set moment = modules.datetime.datetime.fromisoformat(as_of | replace('Z', '+00:00')) -%}
     {%- if moment.tzinfo -%}
         {%- set moment = moment.astimezone(modules.pytz.utc) -%}
     {%- endif -%}

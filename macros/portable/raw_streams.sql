@@ -61,12 +61,12 @@
 {% macro manifest_files(stream, since) %}
     {%- set files = [] -%}
     {%- if execute -%}
-        {%- set found = run_query(
+        {%- set result = run_query(
             "select path, load_seq from " ~ manifest() ~ " where stream = '" ~ stream ~ "'"
             ~ (" and load_seq > " ~ since if since is not none else "")
             ~ " order by load_seq, path"
         ) -%}
-        {%- for row in found.rows -%}
+        {%- for row in result.rows -%}
             {%- do files.append({"path": row[0], "load_seq": row[1] | int}) -%}
         {%- endfor -%}
     {%- endif -%}
@@ -75,26 +75,26 @@
 
 {#- The last load of this run: LOOMLINE_LOADED, else the newest one. -#}
 {% macro newest_load() -%}
-    {%- set given = env_var('LOOMLINE_LOADED', '') -%}
-    {%- if given -%}
-        {{ return(given | int) }}
+    {%- set newest = run_variable('LOOMLINE_LOADED', '') -%}
+    {%- if newest -%}
+        {{ return(newest | int) }}
     {%- elif execute -%}
-        {%- set found = run_query("select coalesce(max(load_seq), 0) from " ~ manifest()) -%}
-        {{ return(found.rows[0][0] | int) }}
+        {%- set result = run_query("select coalesce(max(load_seq), 0) from " ~ manifest()) -%}
+        {{ return(result.rows[0][0] | int) }}
     {%- endif -%}
     {{ return(0) }}
 {%- endmacro %}
 
 {#- The home folder, which the command line makes absolute. -#}
 {% macro home() -%}
-    {{ return(env_var('LOOMLINE_HOME', 'data')) }}
+    {{ return(run_variable('LOOMLINE_HOME', 'data')) }}
 {%- endmacro %}
 
 {#- The last load this incremental model has seen; -1 for a full build. -#}
 {% macro watermark() -%}
     {%- if execute and is_incremental() -%}
-        {%- set found = run_query("select coalesce(max(load_seq), -1) from " ~ this) -%}
-        {{ return(found.rows[0][0] | int) }}
+        {%- set result = run_query("select coalesce(max(load_seq), -1) from " ~ this) -%}
+        {{ return(result.rows[0][0] | int) }}
     {%- endif -%}
     {{ return(-1) }}
 {%- endmacro %}

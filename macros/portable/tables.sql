@@ -1,6 +1,7 @@
 {#-
     Creates a temporary table from the query in the call block. Replaces a table of the
     same name, which the query may read.
+
         {% call temp_table('hubs') %} select … {% endcall %}
 -#}
 {% macro temp_table(name) %}

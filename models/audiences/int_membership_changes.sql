@@ -36,7 +36,7 @@ open_entries as (
 
 ),
 
-former as (
+previous as (
 
     -- resolve profile ids to today's
     select
@@ -53,10 +53,10 @@ changes as (
 
     select audience, profile_id, 'enter' as change
     from members
-    where (audience, profile_id) not in (select audience, profile_id from former)
+    where (audience, profile_id) not in (select audience, profile_id from previous)
     union all
     select audience, stored_id, 'leave'
-    from former
+    from previous
     where
         (audience, profile_id) not in (select audience, profile_id from members)
         {%- if due | length < audiences | length %}

@@ -81,7 +81,7 @@ level_{{ depth }} as (
 
 {% endfor -%}
 
-found as (
+properties_seen as (
 
     select
         event,
@@ -114,7 +114,7 @@ arrived as (
         kind,
         min(received_at) as first_received_at,
         max(load_seq) as load_seq
-    from found
+    from properties_seen
     group by event, path, property, kind
 
 ),

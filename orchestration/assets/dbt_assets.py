@@ -5,10 +5,17 @@ from typing import Any
 
 import dagster as dg
 import duckdb
-from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
+from dagster_dbt import (
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtProject,
+    dbt_assets,
+)
 from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY as UNIQUE_ID
 
+from connectors.home import Home
 from orchestration.assets.columns import Columns
+from orchestration.assets.event_tables import REGISTRY, materializations
 from orchestration.assets.landing import LANDED
 from orchestration.pipeline.dbt_runner import ModelsFailed, open_when_free
 from orchestration.pipeline.model_errors import without_values
@@ -54,7 +61,9 @@ def model_assets(project: Project, manifest: dict[str, Any]) -> dg.AssetsDefinit
     @dbt_assets(
         manifest=manifest,
         project=DbtProject(project.path, profiles_dir=project.path),
-        dagster_dbt_translator=_Translator(),
+        dagster_dbt_translator=_Translator(
+            DagsterDbtTranslatorSettings(enable_code_references=True)
+        ),
         name="models",
         pool="warehouse",
         required_resource_keys={"run"},
@@ -70,7 +79,7 @@ def model_assets(project: Project, manifest: dict[str, Any]) -> dg.AssetsDefinit
         if nodes:
             path = run.home.warehouse
             with open_when_free(path, run.say, read_only=True) as warehouse:
-                yield from _events(context, nodes, warehouse)
+                yield from _events(context, nodes, warehouse, run.home)
         if failed is not None:
             raise failed
 
@@ -105,6 +114,7 @@ def _events(
     context: dg.AssetExecutionContext,
     nodes: list[Any],
     warehouse: duckdb.DuckDBPyConnection,
+    home: Home,
 ) -> Iterator[Event]:
     """What became of each node that is an asset or a check of this selection."""
     specs = {
@@ -128,6 +138,11 @@ def _events(
         node = result.node
         is_seed = node.resource_type == "seed"
         if node.unique_id in specs and str(result.status) in GOOD:
+            if specs[node.unique_id].key == REGISTRY:
+                for made in materializations(
+                    home, warehouse, columns, context.assets_def.keys
+                ):
+                    context.log_event(made)
             yield dg.MaterializeResult(
                 asset_key=specs[node.unique_id].key,
                 metadata={

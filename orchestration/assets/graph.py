@@ -1,5 +1,6 @@
 """The definitions: every asset, check, job, schedule and sensor of one installation."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -10,8 +11,9 @@ import msgspec
 from connectors.errors import ConfigError
 from orchestration.assets.checks import checked_assets, expectation_checks
 from orchestration.assets.dbt_assets import model_assets
+from orchestration.assets.event_tables import event_table_specs
 from orchestration.assets.landing import landing_assets
-from orchestration.assets.schedules import refreshes
+from orchestration.assets.schedules import location, refreshes
 from orchestration.assets.snapshot import snapshot_asset
 from orchestration.assets.sync_assets import SYNC_DELTA, push_keys
 from orchestration.audiences import Audience
@@ -36,19 +38,32 @@ def graph(
         ConfigError: every fault of the configuration's files, in one message.
         ModelsFailed: dbt cannot read the models.
     """
+    models.project.check(with_variables=False)
+    with warnings.catch_warnings():
+        # Of references from assets to the files that define them.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _graph(models, under_way)
+
+
+def _graph(models: Models, under_way: Callable[[], Run | None]) -> dg.Definitions:
     project = models.project
-    project.check(with_variables=False)
     audiences, destinations = project.audiences(), project.destinations()
     suites = load_suites(project.defs)
     manifest = msgspec.json.decode(models.manifest_path().read_bytes())
     _compare(audiences, manifest)
     pushes = push_keys(audiences, destinations)
-    jobs, schedules, sensors = refreshes(project.home, audiences)
+    jobs, schedules, sensors = refreshes(project.home, audiences, location())
+    models_asset = model_assets(project, manifest)
+    event_tables = event_table_specs(project.home, models_asset.keys)
+    before = [SYNC_DELTA, *checked_assets(suites), *pushes]
+    before += [table.key for table in event_tables]
     own = dg.Definitions(
         assets=[
-            *landing_assets(),
-            model_assets(project, manifest),
-            snapshot_asset([SYNC_DELTA, *checked_assets(suites), *pushes]),
+            *dg.with_source_code_references(
+                [*landing_assets(), snapshot_asset(before)]
+            ),
+            models_asset,
+            *event_tables,
         ],
         asset_checks=[expectation_checks(suites)] if suites else [],
         jobs=jobs,

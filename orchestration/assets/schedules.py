@@ -2,18 +2,23 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from connectors.home import Home
 from connectors.landing.prepare import prepare
 from connectors.locks import is_held
 from orchestration.audiences import REFRESHES, Audience, Refresh
 from orchestration.pipeline.build_state import Built
+from orchestration.pipeline.dagster_instance import DIED, own_tags
 
-__all__ = ["refreshes", "unselected"]
+__all__ = ["location", "refreshes", "unselected"]
 
 CRON: dict[Refresh, str] = {
     "continuous": "*/5 * * * *",  # windows move also when nothing lands
@@ -34,7 +39,20 @@ Timing = tuple[list[Any], list[dg.ScheduleDefinition], list[dg.SensorDefinition]
 """Jobs, schedules, sensors; Dagster has no public name for a job yet to be resolved."""
 
 
-def refreshes(home: Home, audiences: Mapping[str, Audience]) -> Timing:
+def location() -> str | None:
+    """The name of the code location for which these definitions are being loaded.
+
+    Dagster tells it to sensors, but not to schedules. None outside a code server.
+    """
+    return DefinitionsLoadContext.get().code_location_name
+
+
+def refreshes(
+    home: Home,
+    audiences: Mapping[str, Audience],
+    location: str | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Timing:
     """`everything` by hand; `continuous`, `hourly` and `daily` by the clock, in UTC.
 
     A refresh brings in what has landed and recomputes what is known of people, then
@@ -47,6 +65,7 @@ def refreshes(home: Home, audiences: Mapping[str, Audience]) -> Timing:
     jobs = [everything]
     schedules = []
     is_still = bool(os.environ.get("LOOMLINE_NOW"))
+    runs = _Runs(home, location, clock)
     for refresh in REFRESHES:
         due = {a.name for a in audiences.values() if a.refresh == refresh}
         if not due and refresh != "continuous":
@@ -59,8 +78,8 @@ def refreshes(home: Home, audiences: Mapping[str, Audience]) -> Timing:
             tags={"loomline/refresh": refresh},
         )
         jobs.append(job)
-        schedules.append(_schedule(home, refresh, is_still))
-    return jobs, schedules, [_new_files(home, is_still)]
+        schedules.append(_schedule(runs, refresh, is_still))
+    return jobs, schedules, [_new_files_sensor(runs, home, is_still)]
 
 
 def unselected(audiences: Mapping[str, Audience], due: set[str]) -> dg.AssetSelection:
@@ -74,7 +93,7 @@ def unselected(audiences: Mapping[str, Audience], due: set[str]) -> dg.AssetSele
     return dg.AssetSelection.assets(*keys)
 
 
-def _schedule(home: Home, refresh: Refresh, is_still: bool) -> dg.ScheduleDefinition:
+def _schedule(runs: "_Runs", refresh: Refresh, is_still: bool) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{refresh}_schedule",
         job_name=refresh,
@@ -85,16 +104,15 @@ def _schedule(home: Home, refresh: Refresh, is_still: bool) -> dg.ScheduleDefini
         else dg.DefaultScheduleStatus.RUNNING,
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if _is_under_way(context.instance, refresh, home):
+        if runs.is_under_way(context.instance, refresh):
             return dg.SkipReason(f"The last {refresh} run has not ended yet.")
         return dg.RunRequest()
 
     return tick
 
 
-def _new_files(home: Home, is_still: bool) -> dg.SensorDefinition:
+def _new_files_sensor(runs: "_Runs", home: Home, is_still: bool) -> dg.SensorDefinition:
     @dg.sensor(
-        name="new_files",
         job_name="continuous",
         minimum_interval_seconds=WATCH_S,
         default_status=dg.DefaultSensorStatus.STOPPED
@@ -102,32 +120,56 @@ def _new_files(home: Home, is_still: bool) -> dg.SensorDefinition:
         else dg.DefaultSensorStatus.RUNNING,
         description="Files that have landed, or wait in the inbox, since the last run.",
     )
-    def new_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def new_files_sensor(
+        context: dg.SensorEvaluationContext,
+    ) -> dg.RunRequest | dg.SkipReason:
         prepare(home)
         if not Built(home).has_news():
             return dg.SkipReason("Nothing has landed since the last run.")
-        if _is_under_way(context.instance, "continuous", home):
+        if runs.is_under_way(context.instance, "continuous"):
             return dg.SkipReason("The last continuous run has not ended yet.")
         return dg.RunRequest(tags={"loomline/because": "new files"})
 
-    return new_files
+    return new_files_sensor
 
 
-def _is_under_way(instance: dg.DagsterInstance, job: str, home: Home) -> bool:
-    """Whether a run of the job waits or is alive.
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of this code location, and those of `loomline run` on its home folder.
 
-    Runs of any job that have died are entered as failed on the way, so that they are
-    retried and no other waits for them: Dagster does not look after the processes of
-    runs on its own machine. A live run holds `run.lock` from its first step on.
+    Others may be on the same instance: `run.lock` says nothing about them.
     """
-    found = instance.get_run_records(dg.RunsFilter(statuses=UNDER_WAY))
-    is_alive = is_held(home.run_lock)
-    alive = set()
-    for record in found:
-        run = record.dagster_run
-        seconds = time.time() - (record.start_time or time.time())
-        if is_alive or seconds < FIRST_STEP_S:
-            alive.add(run.job_name)
-        else:
-            instance.report_run_failed(run, "Its process ended before it did.")
-    return job in alive
+
+    home: Home
+    location: str | None
+    clock: Callable[[], float]
+
+    def is_under_way(self, instance: dg.DagsterInstance, job: str) -> bool:
+        """Whether a run of the job waits or is alive.
+
+        Runs of any job that have died are entered as failed on the way, so that they
+        are retried and no other waits for them: Dagster does not look after the
+        processes of runs on its own machine. A live run holds `run.lock` from its first
+        step on.
+        """
+        is_alive = is_held(self.home.run_lock)
+        alive = set()
+        for record in self._under_way(instance):
+            run = record.dagster_run
+            now = self.clock()
+            seconds = now - (record.start_time or now)
+            if is_alive or seconds < FIRST_STEP_S:
+                alive.add(run.job_name)
+            else:
+                instance.report_run_failed(run, DIED)
+        return job in alive
+
+    def _under_way(self, instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
+        tags = [own_tags(self.home)]
+        if self.location is not None:
+            label = f"{SINGLETON_REPOSITORY_NAME}@{self.location}"
+            tags.append({REPOSITORY_LABEL_TAG: label})
+        for ours in tags:
+            yield from instance.get_run_records(
+                dg.RunsFilter(statuses=UNDER_WAY, tags=ours)
+            )

@@ -13,14 +13,13 @@ def snapshot_asset(after: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
     """Comes after everything that may stop a run, so it is always a good version."""
 
     @dg.asset(
-        key="published",
         deps=list(after),
-        group_name="published",
+        group_name="snapshot",
         kinds={"parquet"},
         pool="warehouse",
         required_resource_keys={"run"},
     )
-    def published(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    def snapshot(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         """The tables as immutable files; `loomline sql` and other readers open them."""
         run: Run = context.resources.run
         found = run.publish()
@@ -36,4 +35,4 @@ def snapshot_asset(after: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
             }
         )
 
-    return published
+    return snapshot

@@ -7,7 +7,6 @@ output and nothing else there; everything said on the way goes to standard error
 import _thread
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +34,8 @@ app.add_typer(keys, name="keys")
 app.add_typer(quarantine, name="quarantine")
 app.command()(collect)
 app.command()(tail)
+STOP_S = 15.0  # `dg dev` alone may wait two minutes for its own processes
+
 AsOf = Annotated[
     str | None,
     typer.Option(help="Evaluate at this instant, e.g. 2026-05-01T00:00:00Z."),
@@ -266,27 +267,25 @@ def dev(
     sandbox_port: Annotated[int, typer.Option(help="The sandbox's port.")] = 8787,
     collector_port: Annotated[int, typer.Option(help="The collector's.")] = 8080,
 ) -> None:
-    """Collector, landing, sandbox and `dagster dev` together; Ctrl-C stops all."""
+    """Collector, landing, sandbox and `dg dev` together; Ctrl-C stops all."""
+    from orchestration.cli.processes import run_together
+    from orchestration.pipeline.dagster_instance import prepare_records
+
     project = Project.find()
+    project.check()
+    prepare_records(Path(os.environ["DAGSTER_HOME"]))
     here = Path(sys.executable).parent
     loomline = str(here / "loomline")
     commands = [
         [loomline, "sandbox", "--port", str(sandbox_port)],
         [loomline, "collect", "--port", str(collector_port)],
         [loomline, "land", "--watch"],
-        [str(here / "dagster"), "dev", "--port", str(port)],
+        [str(here / "dg"), "dev", "--port", str(port)],
     ]
-    children = [
-        subprocess.Popen(command, cwd=project.path, start_new_session=True)
-        for command in commands
-    ]
+    # Before they start: Dagster's processes give SIGTERM the handler of SIGINT, which a
+    # shell in the background leaves ignored. Handled here, they have the default.
     stop = _stopped()
-    while not stop.wait(0.5) and all(child.poll() is None for child in children):
-        pass
-    for child in children:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGTERM)
-    codes = [child.wait() for child in children]
+    codes = run_together(commands, project.path, stop, limit_s=STOP_S)
     if not stop.is_set():
         sys.exit(max(codes, key=abs) and 1)
 

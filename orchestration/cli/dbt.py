@@ -18,6 +18,7 @@ from connectors.errors import ConfigError
 from connectors.landing.prepare import prepare
 from orchestration.cli.app import errors_told
 from orchestration.cli.output import say
+from orchestration.exposures import write_exposures
 from orchestration.pipeline.build_state import begin_build
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.run import locked, refuse_the_past
@@ -103,6 +104,7 @@ def _session(project: Project, context: click.Context) -> Iterator[None]:
     params = context.params
     if "vars" in params:
         params["vars"] = project.dbt_vars() | params["vars"]
+        write_exposures(project)
     models = Models(project, say=say)
     home, command = project.home, context.info_name
     is_writing = command in WRITING or params.get("store_failures")

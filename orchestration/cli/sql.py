@@ -32,13 +32,26 @@ COUNTED_ROWS = 100_000
 LISTED_TABLES = 12
 """Tables of a schema that are listed at the start of the prompt."""
 
-_HELP = frozenset((".tables", "\\d", "\\dt", "help", ".help", "?", "\\?"))
+SHOWN_RECORDS = 10
+"""Rows that a terminal shows as lists, a line per column."""
+
+_HELP = frozenset(("help", ".help", "?", "\\?", "\\h"))
+_TABLES = frozenset((".tables", "\\d", "\\dt", "\\dt+", "\\d+"))
 _END = frozenset(("exit", "quit", ".exit", ".quit", "\\q"))
 """What people type in other shells, without a semicolon."""
 
-COLUMN_WIDTH = 8
-"""A terminal that cannot give each column this much shows a row as a list instead."""
+_ALL_TABLES = (
+    "select table_schema as schema, table_name as name from information_schema.tables "
+    "order by all"
+)
+_DESCRIBE = re.compile(r"(?:\\d\+?|\.schema|describe|desc)\s+([\w.\"]+)", re.IGNORECASE)
+_SHOW = re.compile(r"show\s+(?:all\s+)?tables", re.IGNORECASE)
 
+_HINTS = """\
+End a statement with ; and the prompt with Ctrl-D.
+  .tables or \\d             list all tables
+  \\d profiles.profiles      list the columns of a table
+  from profiles.profiles;    a whole query"""
 
 _READING = frozenset(
     (
@@ -74,8 +87,11 @@ def ask(home: Home, query: str, *, say: Say, is_safe: bool = True) -> None:
         QueryFailed: the first that failed; the ones before it are printed.
         ConfigError: nothing is published yet.
     """
+    if query.strip().rstrip(";").lower() in _HELP:
+        say(_HINTS)
+        return
     with contextlib.closing(_open(home, read_snapshot(home), say, is_safe)) as tables:
-        _print_answers(tables, query, _console())
+        _print_answers(tables, _in_sql(query), _console())
 
 
 def answer(home: Home, query: str, *, say: Say, is_safe: bool = True) -> dict[str, Any]:
@@ -88,7 +104,7 @@ def answer(home: Home, query: str, *, say: Say, is_safe: bool = True) -> dict[st
     columns: list[str] = []
     rows: list[list[Any]] = []
     with contextlib.closing(_open(home, read_snapshot(home), say, is_safe)) as tables:
-        for statement in tables.statements(query):
+        for statement in tables.statements(_in_sql(query)):
             columns, rows = [], []
             if tables.execute(statement):
                 columns = tables.columns
@@ -107,7 +123,8 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
     tables = _open(home, snapshot, say, is_safe)
     say(_listing(snapshot, LISTED_TABLES))
     say(
-        "End a statement with ; and the prompt with Ctrl-D. `.tables` lists all tables."
+        "End a statement with ; and the prompt with Ctrl-D. `.tables` lists all tables,"
+        " `help` says more."
     )
     with _history():
         text = ""
@@ -117,11 +134,12 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
                 word = text.strip().rstrip(";").lower()
                 if word in _END:
                     break
-                if not word or word in _HELP:
+                if not word or word in _HELP or word in _TABLES:
                     if word:
-                        say(_listing(snapshot))
+                        say(_HINTS if word in _HELP else _listing(snapshot))
                     text = ""
                     continue
+                text = _in_sql(text)
                 if not sqlite3.complete_statement(text):  # knows quotes and comments
                     continue
                 if not (home.published / snapshot.version).is_dir():
@@ -139,6 +157,16 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
                 say(str(error))
             text = ""
     tables.close()
+
+
+def _in_sql(text: str) -> str:
+    """A command of another shell as a statement; anything else as it is."""
+    word = text.strip().rstrip(";").rstrip()
+    if word.lower() in _TABLES:
+        return f"{_ALL_TABLES};"
+    if described := _DESCRIBE.fullmatch(word):
+        return f"describe {described[1]};"
+    return f"{word};" if _SHOW.fullmatch(word) else text
 
 
 def _listing(snapshot: Snapshot, most: int | None = None) -> str:
@@ -276,25 +304,26 @@ def _print_answers(tables: _Tables, query: str, console: Console) -> None:
                 console.out(row[-1], highlight=False)
             continue
         if not console.is_terminal:
-            console.print(_table(columns, tables.fetch(), is_cut=False))
+            console.print(_table(columns, tables.fetch()))
             continue
         rows = tables.fetch(SHOWN_ROWS)
         more = 0
         while more < COUNTED_ROWS and (chunk := tables.fetch(10_000)):
             more += len(chunk)
-        if len(columns) * COLUMN_WIDTH > console.width:
-            for row in rows:
-                console.print(_list(columns, row))
+        table = _table(columns, rows)
+        unbounded = console.options.update(max_width=1_000_000)
+        if console.measure(table, options=unbounded).maximum > console.width:
+            more += max(len(rows) - SHOWN_RECORDS, 0)
+            for number, row in enumerate(rows[:SHOWN_RECORDS], 1):
+                console.print(_list(columns, row, number))
         else:
-            console.print(_table(columns, rows, is_cut=True))
+            console.print(table)
         if more:
             count = f"{more:,}" if more < COUNTED_ROWS else f"{COUNTED_ROWS:,} or more"
             console.print(f"{count} more rows; add a limit, or pipe to see all of them")
 
 
-def _table(
-    columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, is_cut: bool
-) -> Table:
+def _table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
     table = Table()
     for number, column in enumerate(columns):
         is_number = any(
@@ -304,19 +333,18 @@ def _table(
         table.add_column(
             Text(_visible(column)),
             justify="right" if is_number else "left",
-            no_wrap=is_cut,
-            overflow="ellipsis" if is_cut else "fold",
+            no_wrap=True,
         )
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     return table
 
 
-def _list(columns: Sequence[str], row: tuple[Any, ...]) -> Table:
-    """One row of many columns: a line each."""
-    table = Table(show_header=False)
+def _list(columns: Sequence[str], row: tuple[Any, ...], number: int) -> Table:
+    """A row that is too wide for the terminal: a line per column."""
+    table = Table(title=f"row {number}", title_justify="left", show_header=False)
     table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(overflow="fold")
     for column, value in zip(columns, row, strict=True):
         table.add_row(Text(_visible(column)), _cell(value))
     return table

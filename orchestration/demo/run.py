@@ -114,7 +114,7 @@ def demo(
     """Land generated and real event files in two slices, a day apart, and push.
 
     Works in `data/demo` below the project and leaves a `.env` that points `loomline`
-    and `dagster dev` there. Called again it finds both slices landed and evaluates the
+    and `loomline dev` there. Called again it finds both slices landed and evaluates the
     last instant only. Other arguments, or `reset`, start from an empty home.
 
     Raises:

@@ -113,7 +113,7 @@ class Shop(Actions):
         self.close(human)
 
     def pay(self, human: Human, at: int, number: int) -> None:
-        """Stripe tells of a payment: made, failed, in test mode, or a forgery."""
+        """Report a payment as Stripe does: made, failed, in test mode, or forged."""
         customer = f"cus_{human.uid[4:]}"
         external = ("external_id", f"stripe:{customer}")
         email = ("email", human.email)

@@ -86,9 +86,9 @@ def _copy(home: Home, copy: Home, say: Say) -> None:
 
 def _clone(source: Path, target: Path) -> None:
     """Clone a file at no cost if the file system can share blocks, else copy it."""
-    with source.open("rb") as given, target.open("xb") as made:
+    with source.open("rb") as original, target.open("xb") as clone:
         try:
-            fcntl.ioctl(made.fileno(), FICLONE, given.fileno())
+            fcntl.ioctl(clone.fileno(), FICLONE, original.fileno())
         except OSError:
             shutil.copyfile(source, target)
 

@@ -140,12 +140,12 @@ def _names(manifest: dict[str, Any]) -> set[str]:
 def last_run_number(home: Home) -> int:
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
         try:
-            found = warehouse.sql(
+            row = warehouse.sql(
                 "select max(run_number) from audiences.int_membership_changes"
             ).fetchone()
         except duckdb.CatalogException:
             return 0  # the first run died before it built audiences
-    return found[0] or 0 if found else 0
+    return row[0] or 0 if row else 0
 
 
 def compare_audiences(
@@ -218,7 +218,7 @@ def _people(
     warehouse: duckdb.DuckDBPyConnection, profile_ids: list[str]
 ) -> dict[str, Person]:
     """Return profiles with their best identifier: email, else the strongest type."""
-    found = warehouse.execute(
+    rows = warehouse.execute(
         """
         select nodes.profile_id, nodes.identifier_type, nodes.identifier_value
         from identity.identity_nodes as nodes
@@ -237,15 +237,15 @@ def _people(
         [profile_ids],
     ).fetchall()
     people = {id: Person(id, None) for id in profile_ids}
-    return people | {id: Person(id, masked(kind, value)) for id, kind, value in found}
+    return people | {id: Person(id, masked(kind, value)) for id, kind, value in rows}
 
 
 def syncs_now(home: Home) -> Syncs:
     try:
-        found = read_syncs(home)
+        syncs = read_syncs(home)
     except duckdb.CatalogException:  # the first run died before it built them
-        found = []
-    return {(sync.destination, sync.audience): sync for sync in found}
+        syncs = []
+    return {(sync.destination, sync.audience): sync for sync in syncs}
 
 
 def compare_syncs(

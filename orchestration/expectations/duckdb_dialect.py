@@ -118,8 +118,8 @@ def _names(connection: "Connection", what: str, schema: str | None = None) -> li
 def _type(text: str) -> types.TypeEngine[Any]:
     if text == "TIMESTAMP WITH TIME ZONE":
         return types.TIMESTAMP(timezone=True)
-    found = getattr(types, text.partition("(")[0], None)
-    if not isinstance(found, type) or text.endswith("]"):
+    type_class = getattr(types, text.partition("(")[0], None)
+    if not isinstance(type_class, type) or text.endswith("]"):
         return types.NullType()
-    made = found()
-    return made if isinstance(made, types.TypeEngine) else types.NullType()
+    instance = type_class()
+    return instance if isinstance(instance, types.TypeEngine) else types.NullType()

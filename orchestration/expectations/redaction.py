@@ -16,7 +16,7 @@ from great_expectations.expectations.expectation import Expectation as Check
 
 from orchestration.expectations.suites import CUSTOM_SQL, Expectation, Outcome, Suite
 
-__all__ = ["outcome", "plain_number", "reason", "tellable"]
+__all__ = ["outcome", "plain_number", "reason", "redacted"]
 
 _COUNTS = (
     *("element_count", "missing_count", "missing_percent", "unexpected_count"),
@@ -40,21 +40,21 @@ _SAFE_ERROR = re.compile(
 )
 
 
-def tellable(
-    check: Check, found: ExpectationValidationResult | str
+def redacted(
+    check: Check, result: ExpectationValidationResult | str
 ) -> ExpectationValidationResult:
     """Return the redacted result; text is the reason why there is none."""
     observed: dict[str, Any] = {}
-    why = found if isinstance(found, str) else _raised(found)
-    if isinstance(found, ExpectationValidationResult):
-        observed = {key: _plain(found.result.get(key)) for key in _COUNTS}
-        value = found.result.get("observed_value")
+    why = result if isinstance(result, str) else _raised(result)
+    if isinstance(result, ExpectationValidationResult):
+        observed = {key: _plain(result.result.get(key)) for key in _COUNTS}
+        value = result.result.get("observed_value")
         if _NAMES_OR_NUMBERS.fullmatch(check.expectation_type):
             observed["observed_value"] = json.loads(json.dumps(value, default=str))
         else:
             observed["observed_value"] = _plain(value)
     return ExpectationValidationResult(
-        success=why is None and not isinstance(found, str) and bool(found.success),
+        success=why is None and not isinstance(result, str) and bool(result.success),
         expectation_config=check.configuration,
         result={key: value for key, value in observed.items() if value is not None},
         exception_info={
@@ -69,15 +69,15 @@ def outcome(
     suite: Suite,
     written: Expectation,
     sentence: str,
-    told: ExpectationValidationResult,
+    result: ExpectationValidationResult,
     names: Sequence[str] = (),
 ) -> Outcome:
     """Return the outcome of a redacted result; `sentence` states the expectation.
 
     `names` are values that may be shown of the rows that should not exist.
     """
-    why = told.exception_info["exception_message"]
-    observed = "not evaluated" if why else _observed(written.type, told)
+    why = result.exception_info["exception_message"]
+    observed = "not evaluated" if why else _observed(written.type, result)
     if why:
         ending = f"not evaluated: {why}"
     else:
@@ -88,13 +88,13 @@ def outcome(
             ending += f": {observed}"
     numbers = {
         key: value
-        for key, value in told.result.items()
+        for key, value in result.result.items()
         if isinstance(value, int | float | str)
     }
     return Outcome(
         suite=suite.name,
         name=written.name,
-        passed=bool(told.success),
+        passed=bool(result.success),
         severity=written.severity,
         observed=observed,
         message=f"{sentence}; {ending}.",
@@ -102,9 +102,9 @@ def outcome(
     )
 
 
-def _raised(found: ExpectationValidationResult) -> str | None:
+def _raised(result: ExpectationValidationResult) -> str | None:
     """Return why it could not be evaluated, or None if it was."""
-    info = found.exception_info
+    info = result.exception_info
     # One for the expectation, or one per metric it needs.
     each = [info] if "raised_exception" in info else list(info.values())
     for one in each:
@@ -116,8 +116,8 @@ def _raised(found: ExpectationValidationResult) -> str | None:
 
 def reason(text: str) -> str:
     """Return an error's message if it cannot contain values, else its type."""
-    if said := _SAFE_ERROR.search(text):
-        return said[0].strip().rstrip(".")
+    if match := _SAFE_ERROR.search(text):
+        return match[0].strip().rstrip(".")
     kinds = re.findall(r"\b([A-Z]\w*(?:Error|Exception))\b", text)
     kind = kinds[-1] if kinds else "an error"
     return f"{kind}, whose text is not shown because it may quote values"
@@ -148,20 +148,20 @@ def _plain(value: Any) -> Any:
             return "a value that is not shown"
 
 
-def _observed(type_: str, told: ExpectationValidationResult) -> str:
-    found: Mapping[str, Any] = told.result
-    value = found.get("observed_value")
+def _observed(type_: str, result: ExpectationValidationResult) -> str:
+    values: Mapping[str, Any] = result.result
+    value = values.get("observed_value")
     if type_ == "expect_column_to_exist":
-        return "the column" if told.success else "no such column"
+        return "the column" if result.success else "no such column"
     if type_ == CUSTOM_SQL:
         return f"{value} row{'' if value == 1 else 's'}"
     if value is not None:
         return value if isinstance(value, str) else json.dumps(value)
     counts = [
-        f"{found[f'{what}_count']} {what}"
+        f"{values[f'{what}_count']} {what}"
         for what in ("unexpected", "missing")
-        if f"{what}_count" in found
+        if f"{what}_count" in values
     ]
-    if "element_count" in found:
-        return f"{counts[0]} of {found['element_count']}"
+    if "element_count" in values:
+        return f"{counts[0]} of {values['element_count']}"
     return ", ".join(counts) or "no value"

@@ -109,16 +109,16 @@ def load_suites(folder: Path) -> dict[str, Suite]:
         ConfigError: lists every fault of every file, with its line and what is allowed.
     """
     files, faults = read(folder, CHECK_SUITE)
-    found: dict[str, Suite] = {}
+    suites: dict[str, Suite] = {}
     for name, file in sorted(files.items()):
         suite = _suite(name, file)
         if isinstance(suite, Suite):
-            found[name] = suite
+            suites[name] = suite
         else:
             faults += suite
     if faults:
         raise ConfigError("\n".join(faults))
-    return found
+    return suites
 
 
 class _Entry(BaseModel):
@@ -192,7 +192,7 @@ class Settings(BaseModel):
 
 
 def _suite(name: str, file: ConfigFile) -> Suite | list[str]:
-    """The suite of one file, or its faults."""
+    """Return the suite of one file, or its faults."""
     if not _NAME.fullmatch(name):
         return [
             f"{file.path.parent}: a suite's name is lower case letters, digits and _."
@@ -208,8 +208,8 @@ def _suite(name: str, file: ConfigFile) -> Suite | list[str]:
         line = file.line((*own, "name"))
         if entry.name in expectations:
             faults.append(
-                f"{file.path}, line {line}: the name `{entry.name}` is taken by line "
-                f"{expectations[entry.name].line}; names are unique in a suite."
+                f"{file.path}, line {line}: the name `{entry.name}` is already used in "
+                f"line {expectations[entry.name].line}; names in a suite must differ."
             )
             continue
         lines = {key: file.line((*own, key)) for key in _Entry.model_fields}

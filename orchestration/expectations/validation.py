@@ -25,7 +25,7 @@ from connectors.errors import ConfigError
 from connectors.home import Home
 from orchestration.expectations.data_docs import Validated, project, publish
 from orchestration.expectations.duckdb_dialect import URL
-from orchestration.expectations.redaction import outcome, plain_number, reason, tellable
+from orchestration.expectations.redaction import outcome, plain_number, reason, redacted
 from orchestration.expectations.suites import (
     CUSTOM_SQL,
     OURS,
@@ -62,18 +62,20 @@ def run(home: Home, suites: Sequence[Suite], *, at: datetime) -> list[Outcome]:
     with warnings.catch_warnings(), _opened(home) as warehouse:
         warnings.simplefilter("ignore", DeprecationWarning)
         for suite, known in zip(suites, understood, strict=True):
-            found = _found(context, warehouse, suite, known)
+            evaluated = _found(context, warehouse, suite, known)
             results = []
             for one in known:
-                told = tellable(one.check, found[one.written.name])
+                result = redacted(one.check, evaluated[one.written.name])
                 names = (
-                    _shown(warehouse, suite, one.written) if not told.success else ()
+                    _shown(warehouse, suite, one.written) if not result.success else ()
                 )
-                outcomes.append(outcome(suite, one.written, one.sentence, told, names))
-                if told.result and not _PAGEABLE & told.result.keys():
+                outcomes.append(
+                    outcome(suite, one.written, one.sentence, result, names)
+                )
+                if result.result and not _PAGEABLE & result.result.keys():
                     # A count without a percentage makes no page.
-                    told.result = {"observed_value": outcomes[-1].observed}
-                results.append(told)
+                    result.result = {"observed_value": outcomes[-1].observed}
+                results.append(result)
             checks = ExpectationSuite(suite.name, [one.check for one in known])
             validated.append(Validated(checks, suite.table, results))
     if validated:
@@ -149,9 +151,9 @@ def _sentence(check: Check) -> str | None:
             name: plain_number(parameter.get("value"))
             for name, parameter in (content.value.params or {}).items()
         }
-        said = Template(content.value.template or "").safe_substitute(values)
-        if said and not said.startswith(check.expectation_type):
-            return " ".join(said.split()).rstrip(".")
+        sentence = Template(content.value.template or "").safe_substitute(values)
+        if sentence and not sentence.startswith(check.expectation_type):
+            return " ".join(sentence.split()).rstrip(".")
     return None
 
 
@@ -163,13 +165,13 @@ def _shown(
         return []
     query = written.kwargs["unexpected_rows_query"].format(batch=suite.table)
     try:
-        found = warehouse.execute(
+        rows = warehouse.execute(
             f'select distinct cast("{written.show}" as varchar) as shown '
             f"from ({query}) where shown is not null order by shown limit {MAX_SHOWN}"
         ).fetchall()
     except duckdb.Error as error:
         return [reason(str(error))]
-    return [name for (name,) in found]
+    return [name for (name,) in rows]
 
 
 @contextmanager
@@ -194,19 +196,19 @@ def _found(
     """Return each expectation's result by name, or why there is none."""
     if isinstance(warehouse, str):
         return {one.written.name: warehouse for one in known}
-    found: dict[str, ExpectationValidationResult | str] = {
+    results: dict[str, ExpectationValidationResult | str] = {
         one.written.name: "Great Expectations gave no result" for one in known
     }
     missing = _missing(warehouse, suite)
-    found.update(missing)
+    results.update(missing)
     rest = [one for one in known if one.written.name not in missing]
     if rest:
         try:
-            found.update(_evaluated(context, warehouse, suite, rest))
+            results.update(_evaluated(context, warehouse, suite, rest))
         except Exception as error:  # noqa: BLE001 (becomes the outcome of each)
             why = reason(f"{type(error).__name__}: {error}")
-            found.update({one.written.name: why for one in rest})
-    return found
+            results.update({one.written.name: why for one in rest})
+    return results
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, suite: Suite) -> dict[str, str]:
@@ -258,8 +260,8 @@ def _evaluated(
         ExpectationSuite(suite.name, [one.check for one in known]),
         result_format={"result_format": "BASIC", "partial_unexpected_count": 0},
     )
-    found = {}
+    results = {}
     for result in validated.results:
         if result.expectation_config is not None:
-            found[str(result.expectation_config.meta["name"])] = result
-    return found
+            results[str(result.expectation_config.meta["name"])] = result
+    return results

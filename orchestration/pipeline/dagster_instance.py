@@ -10,10 +10,11 @@ import dagster as dg
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-__all__ = ["STARTED_BY", "kept_open", "prepare_records", "records"]
+from connectors.home import Home
 
-STARTED_BY = "loomline/started_by"
-HERE = {STARTED_BY: "loomline run"}
+__all__ = ["DIED", "kept_open", "own_tags", "prepare_records", "records"]
+
+DIED = "Its process ended before it did."
 
 INSTANCE = """\
 # Written once, yours to edit: https://docs.dagster.io/deployment/dagster-yaml
@@ -34,6 +35,11 @@ run_retries: # of runs whose process died; a step that failed is for somebody to
 """
 
 
+def own_tags(home: Home) -> dict[str, str]:
+    """Tags of runs that `loomline run` starts on a home folder."""
+    return {"loomline/started_by": "loomline run", "loomline/home": str(home.path)}
+
+
 def prepare_records(folder: Path) -> None:
     """Make DAGSTER_HOME, with a dagster.yaml unless it has one."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,17 +48,19 @@ def prepare_records(folder: Path) -> None:
 
 
 @contextmanager
-def records() -> Iterator[dg.DagsterInstance]:
+def records(home: Home) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of DAGSTER_HOME, for a run in this process.
 
-    To be opened while `run.lock` is held: runs of other processes like this one that
-    are said to be under way have died, and are entered as failed.
+    To be opened while `run.lock` is held: runs that other processes like this one are
+    said to have under way on the home folder have died, and are entered as failed.
     """
     prepare_records(Path(os.environ["DAGSTER_HOME"]))
     with kept_open(), dg.DagsterInstance.get() as instance:
-        left = dg.RunsFilter(tags=HERE, statuses=[dg.DagsterRunStatus.STARTED])
+        left = dg.RunsFilter(
+            tags=own_tags(home), statuses=[dg.DagsterRunStatus.STARTED]
+        )
         for run in instance.get_runs(left):
-            instance.report_run_failed(run, "Its process ended before it did.")
+            instance.report_run_failed(run, DIED)
         yield instance
 
 

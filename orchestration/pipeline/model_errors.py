@@ -128,7 +128,7 @@ def _engine_line(message: str, node: Any, project: Path) -> int | None:
     same = [number for number, line in enumerate(lines) if excerpt in line]
     at = min(same, key=lambda number: abs(number - expected), default=-1)
     skipped = len(node.raw_code) - len(node.raw_code.lstrip())
-    first = node.raw_code[:skipped].count("\n") + 1
+    first: int = node.raw_code[:skipped].count("\n") + 1
     matcher = SequenceMatcher(None, source, lines, autojunk=False)
     for kind, i1, i2, j1, j2 in matcher.get_opcodes():
         if j1 <= at < j2:

@@ -15,7 +15,7 @@ from orchestration.assets.graph import graph
 from orchestration.assets.schedules import unselected
 from orchestration.assets.sync_assets import push_keys
 from orchestration.pipeline.build_state import Built
-from orchestration.pipeline.dagster_instance import STARTED_BY, records
+from orchestration.pipeline.dagster_instance import own_tags, records
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.run import Run, RunResult, running
 from orchestration.project import Project, instant
@@ -118,14 +118,14 @@ class Pipeline:
             running(
                 self._models, at=at, full_refresh=full_refresh, say=self._say
             ) as self._under_way,
-            records() as instance,
+            records(self.project.home) as instance,
         ):
             try:
                 self._job.execute_in_process(
                     instance=instance,
                     asset_selection=keys,
                     run_config=QUIET,
-                    tags={STARTED_BY: "loomline run"},
+                    tags=own_tags(self.project.home),
                 )
             except dg.DagsterExecutionInterruptedError:
                 raise RunStopped("Stopped; the next run carries on.") from None

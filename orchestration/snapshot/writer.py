@@ -275,9 +275,9 @@ def _link(previous: Path, new: Path) -> None:
 
 def _swap(home: Home, version: str) -> None:
     """Make this version the current one."""
-    beside = home.published / ".current.part"
-    beside.symlink_to(version)
-    beside.replace(home.published / "current")
+    temporary = home.published / ".current.part"
+    temporary.symlink_to(version)
+    temporary.replace(home.published / "current")
     sync_folder(home.published)
 
 

@@ -2,8 +2,9 @@
 {%- set columns = ref('event_columns') %}
 {%- set events = ref('int_events') %}
 {%- set tables = [] %}
-{#- SQLMesh asks for the SQL before there is anything to ask. -#}
-{%- if execute and adapter.resolve_identifier is not defined %}
+{#- SQLMesh asks for the SQL before there is anything to ask, as does `dbt docs
+    generate` before the first run. -#}
+{%- if execute and adapter.resolve_identifier is not defined and load_relation(columns) %}
 {%- set tables = fromjson(query_value(
     "select coalesce(cast(to_json(list(distinct table_name)) as varchar), '[]') from "
     ~ columns ~ " where table_name is not null"

@@ -1,4 +1,4 @@
--- An event that identifies somebody but is not one row of profile_events, or the reverse.
+-- An event that identifies a profile but is not one row of profile_events, or the reverse.
 {{ config(meta={'dagster': {'ref': {'name': 'profile_events'}}}) }}
 
 with

@@ -1,4 +1,4 @@
--- Somebody an audience selects who is no member of it, or the reverse.
+-- A profile that an audience selects and that is not its member, or the reverse.
 {{ config(meta={'dagster': {'ref': {'name': 'audience_members'}}}) }}
 {%- set audiences = audience_models() %}
 {%- set due = due_audiences(audiences) %}

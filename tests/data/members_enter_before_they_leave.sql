@@ -1,4 +1,4 @@
--- A change of membership that repeats the one before it, or leaves what nobody entered.
+-- A change of membership that repeats the one before it, or leaves an audience that was not entered.
 with
 
 changes as (
@@ -7,10 +7,10 @@ changes as (
         *,
         lag(change, 1, 'leave') over (
             partition by audience, profile_id order by run_number
-        ) as former_change
+        ) as change_before
     from {{ ref('int_membership_changes') }}
 
 )
 
 select * from changes
-where change = former_change
+where change = change_before

@@ -94,7 +94,7 @@ def test_all_faults_of_all_files_come_together(tmp_path: Path) -> None:
         "b/defs.yaml, line 5: `format`: Input should be 'parquet', 'csv' or 'ndjson'",
         "c/defs.yaml, line 3: `kind` must be one of: file, webhook",
         "d/defs.yaml, line 3: `kind` must be one of: file, webhook",
-        "e/defs.yaml, line 2: `attributes` must hold keys",
+        "e/defs.yaml, line 2: `attributes` must be a mapping",
         "f/defs.yaml, line 5: not readable as YAML",
         "g/defs.yaml, line 4: `url`: plain http",
         "g/defs.yaml, line 5: `secret_env`: String should match",

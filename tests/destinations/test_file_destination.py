@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 import msgspec
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.memory import (  # type: ignore[import-untyped]
-    MemoryFileSystem,
-)
+from fsspec.implementations.memory import MemoryFileSystem
 
 from connectors.destinations.file import File, Format, Settings, connect
 from connectors.destinations.outbox import Outbox, deliver
@@ -170,7 +168,7 @@ def test_what_is_not_there_in_full_is_not_confirmed(
     assert "example.com" not in str(caught.value)
 
 
-def test_a_place_in_use_refuses_nobody(tmp_path: Path) -> None:
+def test_a_place_in_use_refuses_no_change(tmp_path: Path) -> None:
     (tmp_path / "buyers").write_text("in the way")
     for change in (addition("p1"), removal("p1")):
         with pytest.raises(Rejected, match="check the url") as caught:

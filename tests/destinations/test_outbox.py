@@ -242,7 +242,7 @@ def test_too_large_a_batch_is_sent_in_parts(
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 410])
-def test_a_wrong_address_or_key_splits_and_refuses_nobody(
+def test_a_wrong_address_or_key_neither_splits_nor_refuses(
     sandbox: Start,
     webhook: Open,
     outbox: Outbox,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -139,7 +140,7 @@ def test_what_it_holds_can_be_read(sandbox: Start, webhook: Open) -> None:
     hook.push(batch_of(addition("p1"), addition("p2")))
     hook.push(batch_of(removal("p1")))
 
-    def get(path: str) -> object:
+    def get(path: str) -> Any:
         return httpx.get(box.url + path).json()
 
     assert get("/healthz")["status"] == "ok"
@@ -206,7 +207,7 @@ def test_the_page_updates_itself_by_its_own_script_alone(
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "shown"),
+    ("identifier_type", "value", "shown"),
     [
         ("email", "anna@dept.example", "a***@d***.example"),
         ("email", "a@b.co.uk", "a***@b***.uk"),
@@ -215,8 +216,8 @@ def test_the_page_updates_itself_by_its_own_script_alone(
         ("user_id", "u1", "u1"),
     ],
 )
-def test_masks(kind: str, value: str, shown: str) -> None:
-    assert masked(Identifier(kind, value)) == shown
+def test_masks(identifier_type: str, value: str, shown: str) -> None:
+    assert masked(Identifier(identifier_type, value)) == shown
 
 
 def test_stopping_is_prompt(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_rows_named_as_refused_are_not_accepted(sandbox: Start, webhook: Open) -
         (200, b'{"ok":false}', JSON),
         (200, b'{"refused":"p1"}', JSON),
         (200, b'{"refused":[{"reason":"?"}]}', JSON),
-        (200, b'{"refused":[{"profile_id":"somebody else"}]}', JSON),
+        (200, b'{"refused":[{"profile_id":"other"}]}', JSON),
         (207, b'{"results":[200,400]}', JSON),
         (200, b"\x1f\x8bxx", {"content-encoding": "gzip"}),
         (200, b"x", {"content-encoding": "br"}),

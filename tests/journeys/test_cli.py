@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.journeys.conftest import Checkout
+from tests.support.checkouts import Checkout
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from tests.journeys.conftest import Checkout
         (["import", "nowhere.ndjson"], "nowhere.ndjson"),
         (["import", "README.md", "--format", "csv"], "Unknown format"),
         (["import", "README.md"], "no known format"),
-        (["run", "--only", "aud_nobody"], "aud_nobody"),
+        (["run", "--only", "aud_unknown"], "aud_unknown"),
         (["run", "--as-of", "yesterday"], "2026-05-01T00:00:00Z"),
         (["demo", "--events", "5"], "--events"),
         (["sandbox"], "CRM_WEBHOOK_SECRET"),

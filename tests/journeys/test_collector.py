@@ -27,9 +27,9 @@ import pytest
 from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.landing.manifest import Manifest
+from tests.support import PROJECT
 from tests.support.collecting import (
     COMMAND,
-    PROJECT,
     Collecting,
     collecting,
     landed,
@@ -289,8 +289,8 @@ def test_a_visitor_without_an_id_gets_a_fingerprint_when_agreed(site: Site) -> N
         for event in landed(site.home, "events")
         for i in event["identifiers"]
     }
-    ((kind, value),) = found
-    assert kind == "fingerprint" and len(value) == 32
+    ((identifier_type, value),) = found
+    assert identifier_type == "fingerprint" and len(value) == 32
 
 
 def test_what_was_quarantined_is_replayed_with_the_fingerprint_it_had(
@@ -330,7 +330,7 @@ def test_what_was_quarantined_is_replayed_with_the_fingerprint_it_had(
     }
 
 
-def test_a_webhook_shows_the_address_of_another_system_and_nobodys_fingerprint(
+def test_a_webhook_shows_the_address_of_another_system_and_no_fingerprint(
     site: Site,
 ) -> None:
     site.write(

@@ -24,9 +24,9 @@ import pytest
 from connectors.home import Home
 from connectors.landing.segments import recover, segments_folder
 from connectors.sources.write_keys import KeyStore
+from tests.support import PROJECT
 from tests.support.collecting import (
     COMMAND,
-    PROJECT,
     Collecting,
     collecting,
     landed,
@@ -542,7 +542,7 @@ def test_bytes_the_kernel_claims_but_never_wrote_are_not_acknowledged(
         length = part.stat().st_size - len("before") + len("lost00")
         fault = f"write:retval={length}"
         with Tracing(collector.workers(), fault, part):
-            # The clock's digits are as many, so the line is as long as the former.
+            # The clock has as many digits, so the line is as long as the one before.
             assert post(collector, "lost00") == 503
         wait_until(lambda: health(collector) == 200)
         assert post(collector, "after") == 200

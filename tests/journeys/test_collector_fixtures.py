@@ -377,7 +377,7 @@ def test_a_write_key_in_the_first_item_s_properties_is_found(
     assert KEY not in json.dumps(stored, default=str)
 
 
-def test_whoever_has_no_key_learns_nothing_from_the_answer(
+def test_without_a_key_nothing_is_learned_from_the_answer(
     web: httpx.Client,
 ) -> None:
     answers = [
@@ -554,7 +554,7 @@ def test_a_beacon_is_taken_without_a_preflight(web: httpx.Client, home: Home) ->
 MIXED = [
     track("first"),
     7,
-    {"type": "track", "event": "Nobody", "messageId": "nobody"},
+    {"type": "track", "event": "Orphan", "messageId": "orphan"},
     {"type": "group", "userId": "u1", "messageId": "groupless"},
     track("last"),
 ]
@@ -577,7 +577,7 @@ def test_receipts_say_in_order_what_became_of_each_event(
     assert answer.json()["events"] == [
         {"id": "first", "status": "admitted", "reason": None},
         {"id": None, "status": "rejected", "reason": "not_an_object"},
-        {"id": "nobody", "status": "rejected", "reason": "missing_identity"},
+        {"id": "orphan", "status": "rejected", "reason": "missing_identity"},
         {"id": "groupless", "status": "rejected", "reason": "group_id_missing"},
         {"id": "last", "status": "admitted", "reason": None},
     ]
@@ -596,7 +596,7 @@ def test_posthog_s_newer_protocol_is_answered_event_by_event(
     web: httpx.Client,
 ) -> None:
     item = {"event": "Cart Updated", "distinct_id": "d1", "properties": {}}
-    batch = [{**item, "uuid": "v1-good"}, {"event": "Nobody", "uuid": "v1-bad"}]
+    batch = [{**item, "uuid": "v1-good"}, {"event": "Orphan", "uuid": "v1-bad"}]
     answer = post(web, "/i/v1/analytics/events", {"batch": batch}, headers=bearer())
     assert answer.status_code == 200
     results = answer.json()["results"]

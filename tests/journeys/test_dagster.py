@@ -1,4 +1,4 @@
-"""Dagster as its users know it: `dagster dev`, its API, and a run that is killed."""
+"""Dagster as its users know it: `dg dev`, its API, and a run that is killed."""
 
 import os
 import re
@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 
+from orchestration.cli.app import STOP_S
 from orchestration.demo.sandbox.server import Sandbox
-from tests.journeys.conftest import AT, SECRET, Checkout, Sending
+from tests.support.checkouts import AT, SECRET, Checkout, Sending
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!) {
@@ -52,7 +53,7 @@ query($id: String!) {
 
 
 class Dagster:
-    """The API of a `dagster dev` that is running."""
+    """The API of Dagster as `loomline dev` runs it."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/graphql"
@@ -66,7 +67,7 @@ class Dagster:
     def launch(self, job: str) -> str:
         selector = {
             "repositoryName": "__repository__",
-            "repositoryLocationName": "orchestration.definitions",
+            "repositoryLocationName": "loomline",
             "pipelineName": job,
         }
         launched = self.ask(LAUNCH, selector=selector)["launchPipelineExecution"]
@@ -104,12 +105,15 @@ class Dagster:
 
 
 @contextmanager
-def dagster_dev(checkout: Checkout) -> Iterator[Dagster]:
+def loomline_dev(checkout: Checkout) -> Iterator[Dagster]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = (checkout.path / "dev.log").open("w")
     process = subprocess.Popen(
-        [str(checkout.bin / "dagster"), "dev", "--port", str(port)],
+        [
+            *(str(checkout.bin / "loomline"), "dev", "--port", str(port)),
+            *("--sandbox-port", "0", "--collector-port", "0"),
+        ],
         cwd=checkout.path,
         env=checkout.env(),
         stdout=log,
@@ -127,13 +131,13 @@ def dagster_dev(checkout: Checkout) -> Iterator[Dagster]:
                 time.sleep(0.5)
         yield Dagster(port)
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+        process.terminate()
+        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
         log.close()
 
 
 class Developing(Sending):
-    """A checkout as `dagster dev` finds it after the demo: instant and records set."""
+    """A checkout as `loomline dev` finds it after the demo: instant and records set."""
 
     def env(self) -> dict[str, str]:
         home = self.path / "data"
@@ -150,7 +154,7 @@ def test_all_is_materialized_by_the_api_and_a_killed_run_is_retried(
     with Sandbox(sending.path / "box", SECRET) as box:
         checkout = Developing(sending.path, url=box.url + "/")
         checkout.loomline("run", "--no-push")  # also leaves a dagster.yaml
-        with dagster_dev(checkout) as dagster:
+        with loomline_dev(checkout) as dagster:
             killed = dagster.launch("everything")
             os.kill(dagster.process(killed), signal.SIGKILL)
             assert dagster.ended(killed)["status"] == "FAILURE"
@@ -196,9 +200,24 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
 def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
     done = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 6: set the variable CRM_WEBHOOK_SECRET",
+        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_SECRET",
         done.stderr,
     )
+
+
+def test_a_run_without_its_variables_fails_before_its_first_step(
+    checkout: Checkout,
+) -> None:
+    execute = (
+        "from orchestration.definitions import defs\n"
+        "defs.resolve_job_def('everything').execute_in_process()"
+    )
+    done = checkout.run([sys.executable, "-c", execute], code=1)
+    assert re.search(
+        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_SECRET",
+        done.stderr,
+    )
+    assert not (checkout.path / "data" / "warehouse.duckdb").exists()
 
 
 HEAVY = ("great_expectations", "sqlmesh", "dbt.cli.main", "pandas")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from dotenv import set_key
 
 from connectors.home import Home
 from connectors.locks import exclusive
-from tests.journeys.conftest import AT, Checkout, Sending
+from tests.support.checkouts import AT, Checkout, Sending
 
 DBT = str(Path(sys.executable).with_name("dbt"))
 
@@ -64,7 +65,7 @@ def test_plain_commands_work_and_the_next_run_carries_on(sending: Sending) -> No
 
     warehouse = str(home_of(sending).warehouse)
     with duckdb.connect(warehouse) as connection:
-        connection.sql("insert into audiences.aud_pricing_viewers values ('former')")
+        connection.sql("insert into audiences.aud_pricing_viewers values ('old')")
     dbt(sending.path, "run", "-s", "aud_cart_abandoners+")
     with duckdb.connect(warehouse, read_only=True) as connection:
         found = connection.sql(
@@ -79,7 +80,7 @@ def test_plain_commands_work_and_the_next_run_carries_on(sending: Sending) -> No
     # Built with other rules by hand, then put back: the tables hold rows of both.
     seed = sending.path / "seeds" / "blocked_identifiers.csv"
     text = seed.read_text()
-    seed.write_text(text + "user_id,nobody-at-all,exact\n")
+    seed.write_text(text + "user_id,no-one-at-all,exact\n")
     assert "The identity rules have changed" in dbt(sending.path, "seed")
     seed.write_text(text)
     done = sending.run([str(sending.bin / "loomline"), "run", "--no-push"])
@@ -95,6 +96,18 @@ def test_plain_commands_work_and_the_next_run_carries_on(sending: Sending) -> No
     refused = dbt(sending.path, "seed", code=2)
     assert "`loomline demo --reset`" in refused
     dbt(sending.path, "show", "-s", "aud_cart_abandoners")
+
+
+def test_a_destination_is_an_exposure_without_another_file(checkout: Checkout) -> None:
+    defs = checkout.path / "orchestration" / "defs" / "destinations"
+    shutil.copytree(defs / "warehouse_drop", defs / "second_drop")
+    kind = ("--resource-type", "exposure", "--output", "json")
+    lines = dbt(checkout.path, "--quiet", "ls", *kind).splitlines()
+    found = {one["name"]: one["depends_on"]["nodes"] for one in map(json.loads, lines)}
+    models = [f"model.loomline.{name}" for name in ("sync_members", "sync_delta")]
+    assert found == dict.fromkeys(
+        ["crm_webhook", "second_drop", "warehouse_drop"], models
+    )
 
 
 def test_variables_of_ones_own_are_added_and_win(checkout: Checkout) -> None:

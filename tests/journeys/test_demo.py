@@ -8,7 +8,7 @@ import time
 import duckdb
 import pytest
 
-from tests.journeys.conftest import Checkout
+from tests.support.checkouts import Checkout
 
 EVENTS = "6000"
 
@@ -122,7 +122,7 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
         "crm_webhook": {"added": 0, "removed": 0},
         "warehouse_drop": {"added": 0, "removed": 0},
     }
-    same = ("events", "profiles", "audiences", "identity", "decided")
+    same: tuple[str, ...] = ("events", "profiles", "audiences", "identity", "decided")
     assert {key: second[key] for key in same} == {key: first[key] for key in same}
 
     model = checkout.path / "models" / "audiences" / "aud_cart_abandoners.sql"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from .conftest import Checkout
+from tests.support.checkouts import Checkout
 
 Dg = Callable[..., str]
 

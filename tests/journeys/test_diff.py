@@ -36,7 +36,7 @@ from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.delivery import deliver_changes, read_syncs
 from orchestration.pipeline.run import running
 from orchestration.project import Project
-from tests.journeys.conftest import Checkout, clone
+from tests.support.checkouts import Checkout, clone
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -337,7 +337,7 @@ def test_a_run_does_what_the_diff_has_announced(shop: Shop) -> None:
 
 
 def git(shop: Shop, *arguments: str) -> str:
-    who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.com")
+    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
     done = subprocess.run(
         ["git", *who, *arguments],
         cwd=shop.path,
@@ -403,7 +403,7 @@ def test_what_cannot_be_compared_with_is_told(shop: Shop) -> None:
     assert not shop.home.path.exists()
 
 
-def test_outputs_name_nobody_and_production_stays_as_it_is(shop: Shop) -> None:
+def test_outputs_name_no_person_and_production_stays_as_it_is(shop: Shop) -> None:
     new_audience(shop)
     waiting = shop.home.inbox / "web" / "later.ndjson"
     waiting.parent.mkdir()
@@ -445,18 +445,18 @@ def test_outputs_name_nobody_and_production_stays_as_it_is(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "shown"),
+    ("identifier_type", "value", "shown"),
     [
         ("email", "ann.lee@example.com", "a…@e…"),
         ("user_id", "u-10427", "u-…"),
         ("user_id", "ann@example.com", "an…"),
         ("user_id", "7", "…"),
         ("phone", "+331990011", "+3…"),
-        ("email", "nobody", "no…"),
+        ("email", "norman", "no…"),
     ],
 )
-def test_masking_leaves_little(kind: str, value: str, shown: str) -> None:
-    assert masked(kind, value) == shown
+def test_masking_leaves_little(identifier_type: str, value: str, shown: str) -> None:
+    assert masked(identifier_type, value) == shown
 
 
 def test_models_that_fail_are_told_without_what_is_in_the_rows(shop: Shop) -> None:

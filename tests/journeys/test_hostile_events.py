@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from connectors.home import Home
-from tests.support.collecting import COMMAND, PROJECT, collecting, make_key
+from tests.support import PROJECT
+from tests.support.collecting import COMMAND, collecting, make_key
 from tests.support.hostile import KINDS, hostile_events
 
 SEED = 20_261_121

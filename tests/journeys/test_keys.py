@@ -9,7 +9,7 @@ import pytest
 from connectors.events.policy import Policy
 from connectors.home import Home
 from connectors.sources.write_keys import KeyRing
-from tests.journeys.conftest import Checkout
+from tests.support.checkouts import Checkout
 
 
 def test_a_key_lives_until_it_is_replaced_or_revoked(checkout: Checkout) -> None:
@@ -111,9 +111,9 @@ def test_a_server_key_that_asks_for_fingerprints_is_warned_about(
             ["event:!", "kb, mb", "'b'", "analytics"],
         ),
         ("create --name a --kind admin --allow track", ["takes no events"]),
-        ("rotate nobody", ["No live key"]),
-        ("rotate nobody --keep 3w", ["'3w'", "s, m, h, d"]),
-        ("revoke nobody", ["No live key", "keys list"]),
+        ("rotate unknown", ["No live key"]),
+        ("rotate unknown --keep 3w", ["'3w'", "s, m, h, d"]),
+        ("revoke unknown", ["No live key", "keys list"]),
         ("revoke lws_KYT84M5OWX2yRqrc", ["mistyped"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""What operators reach on the admin port, and nobody on the published one."""
+"""What operators reach on the admin port, and not on the published one."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from connectors.home import Home
+from tests.support import PROJECT
 from tests.support.certificates import certificate
 from tests.support.collecting import (
     COMMAND,
-    PROJECT,
     Collecting,
     collecting,
     make_key,
@@ -58,7 +58,7 @@ def two_free_ports() -> int:
     """A port that is free, as is the one after it."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as one:
-            port = one.getsockname()[1]
+            port = int(one.getsockname()[1])
             with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
                 return port
 

@@ -36,7 +36,8 @@ from orchestration.pipeline.dbt_runner import Models, ModelsFailed
 from orchestration.pipeline.run import ChecksFailed, Run, RunResult
 from orchestration.pipeline.runner import Pipeline
 from orchestration.project import Project
-from tests.journeys.conftest import PROJECT, SECRET, Checkout
+from tests.support import PROJECT
+from tests.support.checkouts import SECRET, Checkout
 
 TABLES = (
     "staging.events",
@@ -310,7 +311,7 @@ def test_the_sensor_asks_for_a_run_when_something_is_new(
 ) -> None:
     home = Home(tmp_path / "home")
     prepare(home)
-    _, schedules, (sensor,) = refreshes(home, AUDIENCES)
+    _, schedules, (sensor,) = refreshes(home, AUDIENCES, "loomline")
     assert {schedule.cron_schedule for schedule in schedules} == {
         "*/5 * * * *",
         "0 * * * *",
@@ -334,7 +335,11 @@ def test_the_sensor_asks_for_a_run_when_something_is_new(
         built.remember(AUDIENCES, None, AS_OF[1], built.newest())
         assert not asked()
         under_way = dg.job(name="continuous")(lambda: None)
-        instance.create_run_for_job(under_way, status=dg.DagsterRunStatus.STARTED)
+        instance.create_run_for_job(
+            under_way,
+            status=dg.DagsterRunStatus.STARTED,
+            tags={".dagster/repository": "__repository__@loomline"},
+        )
         file.write_text('{"type":"track","event":"y","userId":"u"}\n')
         assert not asked()  # one is under way
 
@@ -369,7 +374,7 @@ def test_watching_runs_when_a_file_arrives(
     assert "received 1, added 0, removed 0" in said[1]
 
 
-# ── One way, whoever starts it ──────────────────────────────────────────────────────
+# ── One way, from every start ───────────────────────────────────────────────────────
 
 
 def test_plain_dbt_gives_the_same_tables(
@@ -398,7 +403,7 @@ def test_of_two_runs_one_waits(
 ) -> None:
     both = installation(project_path, landed, tmp_path)
     command = [
-        Path(sys.executable).with_name("loomline"),
+        str(Path(sys.executable).with_name("loomline")),
         "run",
         "--as-of",
         AS_OF[1].isoformat(),

@@ -10,7 +10,9 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 
-from tests.journeys.conftest import PROJECT, Checkout
+from orchestration.cli.app import STOP_S
+from tests.support import PROJECT
+from tests.support.checkouts import Checkout
 
 ANSWERS_AT = {
     ".venv/bin/loomline sandbox": ("http://127.0.0.1:8787/",),
@@ -63,7 +65,7 @@ def staying(
         yield
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
     for address in addresses:  # it took everything it had started with it
         try:
             httpx.get(address, timeout=5)

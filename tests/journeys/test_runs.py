@@ -12,7 +12,7 @@ from connectors.ingest.importing import import_units
 from connectors.sources.files import units
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.pipeline.build_state import Built
-from tests.journeys.conftest import AT, SECRET, Checkout, Sending
+from tests.support.checkouts import AT, SECRET, Checkout, Sending
 from tests.support.collecting import wait_until
 
 

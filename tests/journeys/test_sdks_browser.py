@@ -172,5 +172,5 @@ def test_what_a_left_page_did_not_deliver_is_sent_on_the_next_visit(
         send(page, sdk, 1, 6)
         port = int(collector.url.rpartition(":")[2])
         with collecting(home, port=port) as collector:
-            page.do(constructor(sdk.name, collector, sdk.key))  # loads a page anew
+            page.do(constructor(sdk.name, collector, sdk.key))  # loads a new page
             wait_until(lambda: tracked(home) == list(range(6)), timeout_s=60)

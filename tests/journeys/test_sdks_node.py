@@ -107,8 +107,8 @@ def test_every_call_arrives_with_its_meaning(sdk: Sdk, home: Home) -> None:
         *("identify", "track", "page", "screen", "group", "alias", "track")
     ]
     assert identify["traits"] == {"email": "ann@example.com", "plan": "free"}
-    kinds = {one["type"]: one["value"] for one in identify["identifiers"]}
-    assert kinds["email"] == "ann@example.com"
+    identifiers = {one["type"]: one["value"] for one in identify["identifiers"]}
+    assert identifiers["email"] == "ann@example.com"
     assert (order["event"], order["event_text"]) == (
         *("order_completed", "Order Completed"),
     )

@@ -15,17 +15,15 @@ from pathlib import Path
 import pytest
 
 from connectors.home import Home
+from tests.support import PROJECT
 from tests.support.collecting import (
-    PROJECT,
     Collecting,
     collecting,
     landed,
     make_key,
     wait_until,
 )
-from tests.unit.test_lookups import Service, service
-
-__all__ = ["service"]
+from tests.support.lookup_services import Service, answering
 
 KEY = {"X-Write-Key": "WK_TEST_1"}
 LOOKUP = """
@@ -37,6 +35,12 @@ do:
       take: {{region: properties.region}}
       timeout_s: 30
 """
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with answering() as service:
+        yield service
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def signed_up(number: int) -> dict[str, str]:
     return {"event": "Signed Up", "userId": id, "messageId": id}
 
 
-def test_slow_lookups_keep_nobody_else_waiting(
+def test_slow_lookups_keep_no_other_event_waiting(
     home: Home, service: Service, collector: Collecting
 ) -> None:
     with ThreadPoolExecutor(40) as senders:

@@ -18,7 +18,7 @@ import pytest
 from connectors.home import Home
 from connectors.locks import exclusive
 from orchestration.snapshot.writer import publish
-from tests.journeys.conftest import Checkout
+from tests.support.checkouts import Checkout
 
 AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 
@@ -105,6 +105,19 @@ def test_show_tables_lists_what_is_published(checkout: Checkout, home: Home) -> 
     ]
 
 
+def test_commands_of_other_shells_are_understood(
+    checkout: Checkout, home: Home
+) -> None:
+    tables = [["audiences", "aud_one"], ["profiles", "profiles"]]
+    for command in ("\\d", ".tables", "\\dt;"):
+        assert json.loads(sql(checkout, command, "--json").stdout)["rows"] == tables
+    for command in ("\\d profiles.profiles", "describe profiles.profiles"):
+        described = json.loads(sql(checkout, command, "--json").stdout)["rows"]
+        names = ["profile_id", "n", "first_seen_at"]
+        assert [row[0] for row in described] == names
+    assert "\\d profiles.profiles" in sql(checkout, "help").stderr
+
+
 def test_the_query_may_come_through_standard_input(
     checkout: Checkout, home: Home
 ) -> None:
@@ -186,7 +199,7 @@ def test_what_was_sent_and_refused_answers_with_its_reason(checkout: Checkout) -
     ("query", "told"),
     [
         ("selec 1", "syntax error"),
-        ("from profiles.nobody", "nobody"),
+        ("from profiles.missing", "missing"),
         ("select profile_id::int from profiles.profiles", "p0"),
         ("select ?", "parameters"),
         ("select 1; from nowhere; select 2", "nowhere"),
@@ -213,7 +226,7 @@ def test_nothing_is_published_yet(checkout: Checkout) -> None:
     assert not (checkout.path / "data").exists()
 
 
-def test_it_waits_for_nobody_and_keeps_nobody_waiting(
+def test_it_neither_waits_nor_keeps_others_waiting(
     checkout: Checkout, home: Home
 ) -> None:
     with exclusive(home.run_lock), duckdb.connect(str(home.warehouse)) as warehouse:
@@ -314,7 +327,7 @@ def terminal(checkout: Checkout, user: Path) -> Iterator[Terminal]:
         stdout=there,
         stderr=there,
         start_new_session=True,
-        # Whoever runs the tests in the background has it ignored.
+        # It is ignored where the tests run in the background.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         os.close(there)
@@ -350,10 +363,23 @@ def test_the_prompt(checkout: Checkout, home: Home, tmp_path: Path) -> None:
         said = shell.until("loomline> ")
         assert "70 more rows" in said and "p49" in said and "p50" not in said
 
-        # Too many columns for a line each get a line.
+        # Rows that are wider than the terminal are lists, with every value whole.
         columns = ", ".join(f"{n} as column_{n}" for n in range(30))
         shell.type(f"select {columns};\n")
         assert "column_29" in shell.until("loomline> ")
+        shell.type("select profile_id, repeat('a', 60) as a, repeat('b', 60) as b")
+        shell.type(" from profiles.profiles order by n;\n")
+        said = shell.until("loomline> ")
+        assert "row 10" in said and "b" * 60 in said
+        assert "row 11" not in said and "110 more rows" in said
+
+        # What needs no semicolon.
+        shell.type("show tables\n")
+        assert "aud_one" in shell.until("loomline> ")
+        shell.type("\\d profiles.profiles\n")
+        assert "TIMESTAMP" in shell.until("loomline> ")
+        shell.type("help\n")
+        assert "a whole query" in shell.until("loomline> ")
 
         # Ctrl-C gives up a statement, typed or running.
         for text in ("select 'unfinished\n", ENDLESS):

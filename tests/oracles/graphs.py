@@ -6,13 +6,19 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
-from tests.oracles.identity import Identifier, OracleEvent, Pair, read_kinds, resolve
+from tests.oracles.identity import (
+    Identifier,
+    OracleEvent,
+    Pair,
+    read_identifier_types,
+    resolve,
+)
 
 __all__ = ["never_links", "random_events", "to_call"]
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 PLACEHOLDERS = ("null", "None", "Undefined", "anonymous", "0", "-1", "00-00", '"null"')
-COOKIE_LIMIT = read_kinds()["email"].max_weaker_links or 100
+COOKIE_LIMIT = read_identifier_types()["email"].max_weaker_links or 100
 PLAIN_FIELDS = {
     "user_id": "userId",
     "anonymous_id": "anonymousId",
@@ -28,7 +34,7 @@ def random_events(
 ) -> list[OracleEvent]:
     """At least `size` events (up to some 110 more), the same for the same seed.
 
-    No event carries two values of one kind. Some message ids and many instants repeat.
+    No event carries two values of one type. Some message ids and many instants repeat.
     With `importable`, message ids are unique, as within one source, and every event
     has a user_id, anonymous_id or distinct_id, which admission may ask for.
     """
@@ -46,7 +52,9 @@ def random_events(
     ids = {"user_id", "anonymous_id", "distinct_id"}
     events = []
     for number, found in zip(numbers, carried, strict=True):
-        if importable and ids.isdisjoint(kind for kind, _ in found):
+        if importable and ids.isdisjoint(
+            identifier_type for identifier_type, _ in found
+        ):
             found = (*found, ("anonymous_id", f"cookie-{rng.randrange(size)}"))
         # Half of the repeated message ids also repeat the instant.
         instant = instants[(number + rng.randrange(2)) % len(instants)]
@@ -59,10 +67,10 @@ def never_links(
 ) -> frozenset[Pair]:
     """Up to `count` pairs of identifiers that are one person without these pairs."""
     rng = Random(seed)
-    kinds = read_kinds()
+    types = read_identifier_types()
     pairs = set()
     for profile in sorted(map(sorted, resolve(events).profiles())):
-        members = [n for n in profile if kinds[n[0]].is_strong or not strong_only]
+        members = [n for n in profile if types[n[0]].is_strong or not strong_only]
         if len(members) > 1:
             pairs.add(frozenset(rng.sample(members, 2)))
     return frozenset(rng.sample(sorted(pairs, key=sorted), min(count, len(pairs))))
@@ -72,12 +80,12 @@ def to_call(event: OracleEvent) -> dict[str, Any]:
     """The event as one line of `loomline import --format loomline`.
 
     Raises:
-        ValueError: the event carries two values of one kind, for which a call has no
+        ValueError: the event carries two values of one type, for which a call has no
             room.
     """
     values = dict(event.identifiers)
     if len(values) < len(event.identifiers):
-        raise ValueError(f"{event.message_id} carries two values of one kind.")
+        raise ValueError(f"{event.message_id} carries two values of one type.")
     instant = event.received_at.astimezone(UTC).isoformat(timespec="microseconds")
     instant = instant.replace("+00:00", "Z")
     call: dict[str, Any] = {
@@ -87,18 +95,22 @@ def to_call(event: OracleEvent) -> dict[str, Any]:
         "receivedAt": instant,
         "timestamp": instant,
     }
-    for kind, field in PLAIN_FIELDS.items():
-        if kind in values:
-            call[field] = values[kind]
-    traits = {kind: values[kind] for kind in ("email", "phone") if kind in values}
+    for identifier_type, field in PLAIN_FIELDS.items():
+        if identifier_type in values:
+            call[field] = values[identifier_type]
+    traits = {
+        identifier_type: values[identifier_type]
+        for identifier_type in ("email", "phone")
+        if identifier_type in values
+    }
     context: dict[str, Any] = {}
     if "device_id" in values:
         context["device"] = {"id": values["device_id"]}
     if "fingerprint" in values:
         context["fingerprint"] = values["fingerprint"]
     if "external_id" in values:
-        kind, _, value = values["external_id"].partition(":")
-        context["externalIds"] = [{"id": value, "type": kind}]
+        identifier_type, _, value = values["external_id"].partition(":")
+        context["externalIds"] = [{"id": value, "type": identifier_type}]
     return call | {"traits": traits, "context": context}
 
 
@@ -188,30 +200,30 @@ class _Scenarios:
         )
 
     def weak_only(self) -> list[Carried]:
-        kinds = ("anonymous_id", "device_id", "fingerprint")
+        types = ("anonymous_id", "device_id", "fingerprint")
         length = self._rng.randint(2, 7)
         offset = self._rng.randrange(3)
-        chain = self._chain(kinds[(n + offset) % 3] for n in range(length))
+        chain = self._chain(types[(n + offset) % 3] for n in range(length))
         if self._rng.random() < 0.3:
             chain.append((chain[-1][-1], self._one("user_id")))
         return chain
 
     def placeholder(self) -> list[Carried]:
-        kind, other = self._rng.sample(
+        identifier_type, other = self._rng.sample(
             ("user_id", "email", "anonymous_id", "distinct_id", "device_id"), 2
         )
-        bad = (kind, self._rng.choice(PLACEHOLDERS))
+        bad = (identifier_type, self._rng.choice(PLACEHOLDERS))
         return [(bad, self._one(other)), (bad, self._one(other)), (bad,)]
 
     def small_cluster(self) -> list[Carried]:
-        kinds = (*read_kinds(), "distinct_id", "previous_id")
+        types = (*read_identifier_types(), "distinct_id", "previous_id")
         nodes = [
-            self._one(self._rng.choice(kinds)) for _ in range(self._rng.randint(3, 6))
+            self._one(self._rng.choice(types)) for _ in range(self._rng.randint(3, 6))
         ]
         carried = []
         for _ in range(self._rng.randint(2, 6)):
             chosen = self._rng.sample(nodes, self._rng.randint(1, 3))
-            carried.append(tuple(dict(chosen).items()))  # one value per kind
+            carried.append(tuple(dict(chosen).items()))  # one value per type
         return carried
 
     def crowded_mailbox(self) -> list[Carried]:
@@ -221,22 +233,22 @@ class _Scenarios:
         weak += [("fingerprint", f"crowd-{n}") for n in range(3)]  # do not count
         return [(email, value) for value in weak]
 
-    def _chain(self, kinds: Iterable[str]) -> list[Carried]:
-        return list(pairwise(self._some(*kinds)))
+    def _chain(self, types: Iterable[str]) -> list[Carried]:
+        return list(pairwise(self._some(*types)))
 
     def _part(self, carried: list[Carried]) -> list[Carried]:
         return self._rng.sample(carried, self._rng.randint(2, len(carried)))
 
-    def _some(self, *kinds: str) -> list[Identifier]:
-        return [self._one(kind) for kind in kinds]
+    def _some(self, *types: str) -> list[Identifier]:
+        return [self._one(identifier_type) for identifier_type in types]
 
-    def _one(self, kind: str) -> Identifier:
+    def _one(self, identifier_type: str) -> Identifier:
         """A new value, or now and then one that another story used."""
-        used = self._used.setdefault(kind, [])
+        used = self._used.setdefault(identifier_type, [])
         if used and self._rng.random() < 0.15:
-            return kind, self._rng.choice(used)
+            return identifier_type, self._rng.choice(used)
         n = len(used)
-        match kind:
+        match identifier_type:
             case "email":
                 value = f"person{n}@example.com"
             case "phone":
@@ -244,6 +256,6 @@ class _Scenarios:
             case "external_id":
                 value = f"{self._rng.choice(('crm', 'loyalty'))}:{n}"
             case _:
-                value = f"{kind}-{n}"
+                value = f"{identifier_type}-{n}"
         used.append(value)
-        return kind, value
+        return identifier_type, value

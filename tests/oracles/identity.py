@@ -20,22 +20,22 @@ __all__ = [
     "Edge",
     "EdgeSeen",
     "Identifier",
+    "IdentifierType",
     "Identities",
-    "Kind",
     "NodeSeen",
     "OracleEvent",
     "Pair",
     "identifiers",
     "profile_id",
     "read_blocked",
-    "read_kinds",
+    "read_identifier_types",
     "resolve",
 ]
 
 SEEDS = Path(__file__).parents[2] / "seeds"
 UNRESOLVED = ("distinct_id", "previous_id")
 
-Identifier = tuple[str, str]  # kind, value
+Identifier = tuple[str, str]  # type, value
 Edge = tuple[Identifier, Identifier]  # left, right; left has the higher priority
 Pair = frozenset[Identifier]  # two identifiers that must never be one person
 Evidence = tuple[datetime, str]  # received_at, message_id
@@ -48,11 +48,11 @@ class OracleEvent:
 
     message_id: str
     received_at: datetime
-    identifiers: tuple[Identifier, ...]  # kinds of the seed, distinct_id, previous_id
+    identifiers: tuple[Identifier, ...]  # types of the seed, distinct_id, previous_id
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class IdentifierType:
     """One row of `seeds/identifier_types.csv`; None is no limit."""
 
     is_strong: bool
@@ -65,14 +65,14 @@ class Kind:
 class BlockRule(NamedTuple):
     """One row of `seeds/blocked_identifiers.csv`."""
 
-    kind: str
+    identifier_type: str
     value: str
     match: str
 
     def blocks(self, identifier: Identifier) -> bool:
-        kind, quoted = identifier
+        identifier_type, quoted = identifier
         value = quoted.strip("\"' ")
-        if self.kind not in ("*", kind):
+        if self.identifier_type not in ("*", identifier_type):
             return False
         match self.match:
             case "exact":
@@ -96,12 +96,12 @@ class EdgeSeen(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """An edge that joins nobody, with its first evidence."""
+    """An edge that joins no profiles, with its first evidence."""
 
     rule: Rule
-    left_kind: str
+    left_type: str
     left_value: str
-    right_kind: str
+    right_type: str
     right_value: str
     message_id: str
     received_at: datetime
@@ -121,13 +121,15 @@ class Identities:
         return {frozenset(profile) for profile in members.values()}
 
 
-def read_kinds(path: Path = SEEDS / "identifier_types.csv") -> dict[str, Kind]:
+def read_identifier_types(
+    path: Path = SEEDS / "identifier_types.csv",
+) -> dict[str, IdentifierType]:
     def limit(cell: str) -> int | None:
         return int(cell) if cell else None
 
     with path.open(newline="", encoding="utf-8") as file:
         return {
-            row["identifier_type"]: Kind(
+            row["identifier_type"]: IdentifierType(
                 is_strong=row["class"] == "strong",
                 priority=int(row["priority"]),
                 max_per_profile=limit(row["max_per_profile"]),
@@ -151,7 +153,7 @@ def profile_id(earliest: Identifier) -> str:
 def identifiers(
     events: Iterable[OracleEvent], blocked: Sequence[BlockRule]
 ) -> list[tuple[Evidence, set[Identifier]]]:
-    """Each event's identifiers, placeholders dropped and ambiguous kinds decided."""
+    """Each event's identifiers, placeholders dropped and ambiguous types decided."""
 
     def usable(found: Iterable[Identifier]) -> set[Identifier]:
         return {
@@ -162,13 +164,13 @@ def identifiers(
     user_ids = {node for _, nodes in carried for node in nodes if node[0] == "user_id"}
 
     def decided(node: Identifier) -> Identifier:
-        kind, value = node
-        if kind not in UNRESOLVED:
+        identifier_type, value = node
+        if identifier_type not in UNRESOLVED:
             return node
         as_user: Identifier = ("user_id", value)
         return as_user if as_user in user_ids else ("anonymous_id", value)
 
-    # Blocked once more: a rule may name the kind that was only decided just now.
+    # Blocked once more: a rule may name the type that was only decided just now.
     return [(seen, usable(map(decided, nodes))) for seen, nodes in carried]
 
 
@@ -200,21 +202,21 @@ class _Groups:
 def resolve(
     events: Iterable[OracleEvent],
     never_link: Collection[Pair] = frozenset(),
-    kinds: Mapping[str, Kind] | None = None,
+    types: Mapping[str, IdentifierType] | None = None,
     blocked: Sequence[BlockRule] | None = None,
 ) -> Identities:
     """Decide who is who; the order of the events has no influence.
 
-    Kinds and blocked values are the seeds' unless given.
+    Types and blocked values are the seeds' unless given.
     """
-    kinds = read_kinds() if kinds is None else kinds
+    types = read_identifier_types() if types is None else types
     blocked = read_blocked() if blocked is None else blocked
 
     def priority(node: Identifier) -> int:
-        return kinds[node[0]].priority
+        return types[node[0]].priority
 
     def is_strong(node: Identifier) -> bool:
-        return kinds[node[0]].is_strong
+        return types[node[0]].is_strong
 
     def rank(node: Identifier) -> tuple[int, Identifier]:
         return priority(node), node
@@ -240,14 +242,14 @@ def resolve(
         neighbours[right].add(left)
 
     def is_hub(node: Identifier) -> bool:
-        kind = kinds[node[0]]
+        limits = types[node[0]]
         count_user_ids = sum(priority(other) == 1 for other in neighbours[node])
         count_weak = sum(
             not is_strong(other) and other[0] != "fingerprint"
             for other in neighbours[node]
         )
-        return _over(count_user_ids, kind.max_stronger_links) or _over(
-            count_weak, kind.max_weaker_links
+        return _over(count_user_ids, limits.max_stronger_links) or _over(
+            count_weak, limits.max_weaker_links
         )
 
     hubs = {node for node in node_first if is_hub(node)}
@@ -256,12 +258,15 @@ def resolve(
             refused[edge] = "hub"
     remaining = [edge for edge in edge_first if edge not in refused]
 
-    # 2. Strong edges one by one, the most trusted kinds first.
+    # 2. Strong edges one by one, the most trusted types first.
     groups = _Groups(never_link)
 
     def exceeds_a_limit(profile: Iterable[Identifier]) -> bool:
-        counts = Counter(kind for kind, _ in profile)
-        return any(_over(n, kinds[kind].max_per_profile) for kind, n in counts.items())
+        counts = Counter(identifier_type for identifier_type, _ in profile)
+        return any(
+            _over(n, types[identifier_type].max_per_profile)
+            for identifier_type, n in counts.items()
+        )
 
     strong = [edge for edge in remaining if all(map(is_strong, edge))]
     for edge in sorted(

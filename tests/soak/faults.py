@@ -1,13 +1,14 @@
-"""Long runs of the collector under faults; `docs/reliability.md` quotes their figures.
+"""Runs the collector under faults for a long time; see `docs/reliability.md`.
 
 `python -m tests.soak.faults kill fuzz` runs those two. `power_cut` and `full_disk`
 mount file systems (root, on Linux), `slow_disk` needs strace, `one_event` wrk,
-`openapi` schemathesis in `benchmarks/data/schemathesis`. Quick versions of most are
+`openapi` schemathesis, which SCHEMATHESIS names. Quick versions of most are
 tests.
 """
 
 import json
 import os
+import platform
 import random
 import re
 import resource
@@ -26,14 +27,13 @@ from typing import Any
 
 import httpx
 
-from benchmarks.measure import machine
 from connectors.home import Home
 from connectors.ingest.inbox import land_inbox
 from connectors.landing.segments import Record, segments_folder
-from tests.support.collecting import PROJECT, collecting, make_key, wait_until
+from tests.support import PROJECT
+from tests.support.collecting import collecting, make_key, wait_until
 from tests.support.load import Load, books, event, sending
 
-DATA = PROJECT / "benchmarks" / "data"
 KEY = "WK_TEST_1"
 AUTH = {"authorization": f"Bearer {KEY}"}
 
@@ -53,13 +53,13 @@ def a_port() -> int:
 
 
 def rss_mb(*processes: int) -> float:
-    found = [Path(f"/proc/{p}/status").read_text() for p in processes]
-    sizes = [re.search(r"VmRSS:\s*(\d+)", text) for text in found]
+    statuses = [Path(f"/proc/{p}/status").read_text() for p in processes]
+    sizes = [re.search(r"VmRSS:\s*(\d+)", text) for text in statuses]
     return sum(int(size[1]) for size in sizes if size) / 1024
 
 
 def kill() -> dict[str, Any]:
-    """A1: kill -9 of everything, twenty times, under load."""
+    """A1: kill -9 all processes, twenty times, under load."""
     load, port = Load(), a_port()
     ready_s = []
     with a_home() as home:
@@ -73,20 +73,20 @@ def kill() -> dict[str, Any]:
                     load.wait_for(random.randint(1_000, 12_000))
                     collector.kill()
         with collecting(home, port=port):
-            found = books(home)
-        found.assert_kept(load)
+            kept = books(home)
+        kept.assert_kept(load)
         return {
             "rounds": rounds,
             "acknowledged": len(load.acknowledged),
-            "lost": len(load.acknowledged - found.stored.keys()),
-            "torn lines landed": found.reasons["segment_damaged"],
-            "sent again and stored twice": found.stored.total() - len(found.stored),
+            "lost": len(load.acknowledged - kept.stored.keys()),
+            "torn lines landed": kept.reasons["segment_damaged"],
+            "sent again and stored twice": kept.stored.total() - len(kept.stored),
             "start to first answer, s, at most": round(max(ready_s), 2),
         }
 
 
 def kill_worker() -> dict[str, Any]:
-    """A1: how long nobody answers when the only worker is killed."""
+    """A1: how long no answer comes when the only worker is killed."""
     gaps_s = []
     with a_home() as home, collecting(home) as collector:
         for _ in range(20):
@@ -94,7 +94,7 @@ def kill_worker() -> dict[str, Any]:
             killed_at = time.monotonic()
             wait_until(lambda: _answers(collector.url))
             gaps_s.append(time.monotonic() - killed_at)
-            time.sleep(1.1)  # one that dies at once is replaced with a pause
+            time.sleep(1.1)  # a worker that dies sooner is replaced with a pause
     return {"kills": 20, "gap s, at most": round(max(gaps_s), 3)}
 
 
@@ -106,7 +106,7 @@ def _answers(url: str) -> bool:
 
 
 def power_cut() -> dict[str, Any]:
-    """A2: the disk as it is at one moment, without what only the page cache holds."""
+    """A2: take the disk as of one moment, without the page cache."""
     unsynced = (
         *("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"),
         *("-e", "inject=fsync,fdatasync:retval=0"),
@@ -118,9 +118,9 @@ def power_cut() -> dict[str, Any]:
     ):
         lost = acknowledged = 0
         for _ in range(cuts):
-            found, was_told = _cut(prefix)
-            lost += len(was_told - found)
-            acknowledged += len(was_told)
+            stored, acknowledged_ids = _cut(prefix)
+            lost += len(acknowledged_ids - stored)
+            acknowledged += len(acknowledged_ids)
         figures[name] = {"cuts": cuts, "acknowledged": acknowledged, "lost": lost}
     return figures
 
@@ -141,17 +141,17 @@ def _cut(prefix: tuple[str, ...]) -> tuple[set[str], set[str]]:
             load.wait_for(random.randint(1_000, 6_000))
             group = collector.process.pid
             os.killpg(group, signal.SIGSTOP)
-            time.sleep(0.2)  # for answers that are under way
-            was_told = set(load.acknowledged)
+            time.sleep(0.2)  # for answers in transit
+            acknowledged = set(load.acknowledged)
             shutil.copyfile(image, copy)
             load.stop.set()
             os.killpg(group, signal.SIGCONT)
         after = Home(_mounted(stack, copy, Path(folder) / "after") / "home")
         with collecting(after):
-            found = books(after)
-        assert "segment_damaged" not in found.reasons
-        found.assert_balanced()
-        return set(found.stored), was_told
+            kept = books(after)
+        assert "segment_damaged" not in kept.reasons
+        kept.assert_balanced()
+        return set(kept.stored), acknowledged
 
 
 def _mounted(stack: ExitStack, image: Path, at: Path) -> Path:
@@ -162,7 +162,7 @@ def _mounted(stack: ExitStack, image: Path, at: Path) -> Path:
 
 
 def full_disk() -> dict[str, Any]:
-    """A4: a disk of 3 MB fills; landing makes room, nothing is started again."""
+    """A4: fill a disk of 3 MB; landing makes room, without a restart."""
     with a_home() as home, ExitStack() as stack:
         folder = segments_folder(home)
         folder.mkdir()
@@ -192,7 +192,7 @@ def full_disk() -> dict[str, Any]:
 
 
 def slow_disk() -> dict[str, Any]:
-    """A7: each sync takes 300 ms more; 32 clients, batches of 500."""
+    """A7: delay each sync by 300 ms; 32 clients, batches of 500."""
     figures: dict[str, Any] = {}
     for name in ("as it is", "300 ms a sync"):
         with a_home() as home, collecting(home) as collector, ExitStack() as stack:
@@ -223,7 +223,7 @@ def slow_disk() -> dict[str, Any]:
 
 
 def slow_clients() -> dict[str, Any]:
-    """A11: 500 connections that never finish, and those who do beside them."""
+    """A11: open 500 connections that never finish, beside working clients."""
     with a_home() as home, collecting(home) as collector:
         host, port = collector.url.removeprefix("http://").split(":")
         head = (
@@ -298,7 +298,7 @@ end
 
 
 def one_event() -> dict[str, Any]:
-    """A14: a million requests of one event each, on connections that are kept."""
+    """A14: send a million requests of one event each, on kept connections."""
     done = failed = resets = 0
     seconds = 0.0
     p50s, p99s = [], []
@@ -338,8 +338,8 @@ def one_event() -> dict[str, Any]:
         stop.set()
         landing.join()
         collector.stop()
-        found = books(home)
-        found.assert_balanced()
+        kept = books(home)
+        kept.assert_balanced()
     return {
         "requests": done,
         "not 2xx": failed,
@@ -348,14 +348,14 @@ def one_event() -> dict[str, Any]:
         "p50 ms": round(sum(p50s) / len(p50s), 1),
         "p99 ms": round(max(p99s), 1),
         "MB after first and last 20 s": [round(memory[0]), round(memory[-1])],
-        "stored ids": len(found.stored),
-        "stored twice": found.stored.total() - len(found.stored),
-        "lost": max(done - failed - len(found.stored), 0),
+        "stored ids": len(kept.stored),
+        "stored twice": kept.stored.total() - len(kept.stored),
+        "lost": max(done - failed - len(kept.stored), 0),
     }
 
 
 def backlog() -> dict[str, Any]:
-    """A17: a million records wait in segments, one of them torn."""
+    """A17: start with a million records in segments, one of them torn."""
     import msgspec
 
     with a_home() as home:
@@ -386,18 +386,18 @@ def backlog() -> dict[str, Any]:
         started = time.monotonic()
         land_inbox(home, PROJECT)
         land_s = time.monotonic() - started
-        found = books(home)
-        found.assert_balanced()
+        kept = books(home)
+        kept.assert_balanced()
     return {
         "records": 1_000_000,
         "start to first answer s": round(ready_s, 2),
-        "landed": found.stored.total(),
+        "landed": kept.stored.total(),
         "landing s": round(land_s, 1),
     }
 
 
 def fuzz(count: int = 1_000_000) -> dict[str, Any]:
-    """Bodies made from broken pieces of real ones, through admission and landing."""
+    """Send bodies made of broken pieces of real ones, through admission and landing."""
     from tests.support.fuzzing import Fuzzed
 
     seed = random.randrange(1 << 32)
@@ -419,13 +419,13 @@ def fuzz(count: int = 1_000_000) -> dict[str, Any]:
 
 def openapi(cases: int = 10_000) -> dict[str, Any]:
     """Schemathesis over what `/openapi.json` promises."""
-    tool = DATA / "schemathesis" / "bin" / "schemathesis"
+    tool = os.environ["SCHEMATHESIS"]
     with a_home() as home, collecting(home) as collector:
         done = failed = 0
         while done < cases:
             process = subprocess.run(
                 [
-                    *(str(tool), "run", collector.url + "/openapi.json"),
+                    *(tool, "run", collector.url + "/openapi.json"),
                     *("-H", f"Authorization: Bearer {KEY}", "--no-color"),
                     *("--checks", "not_a_server_error", "-n", "50"),
                     *("--workers", "2", "--phases", "fuzzing"),
@@ -434,9 +434,9 @@ def openapi(cases: int = 10_000) -> dict[str, Any]:
                 text=True,
                 cwd=home.path,
             )
-            found = re.search(r"(\d+) generated", process.stdout)
-            assert found is not None, process.stdout[-3000:]
-            done += int(found[1])
+            match = re.search(r"(\d+) generated", process.stdout)
+            assert match is not None, process.stdout[-3000:]
+            done += int(match[1])
             failed += process.returncode != 0
             said = process.stdout[-3000:] if process.returncode else ""
             print(f"{done:,} cases {said}", file=sys.stderr)
@@ -463,7 +463,7 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
 
 def main(names: list[str] | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    print(machine())
+    print(f"{os.cpu_count()} cores, {platform.platform()}, {time.strftime('%Y-%m-%d')}")
     for name in names or RUNS:
         print(f"{name}: {json.dumps(RUNS[name]())}", flush=True)
 

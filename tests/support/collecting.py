@@ -21,10 +21,10 @@ from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.sources.key_text import Kind
 from connectors.sources.write_keys import KeyStore
+from tests.support import PROJECT
 
-__all__ = ["PROJECT", "Collecting", "collecting", "landed", "make_key", "wait_until"]
+__all__ = ["Collecting", "collecting", "landed", "make_key", "wait_until"]
 
-PROJECT = Path(__file__).parents[2]
 COMMAND = [str(Path(sys.executable).parent / "loomline")]
 
 

@@ -27,7 +27,7 @@ from connectors.landing.streams import tables
 from connectors.sources.http_api.bodies import TooLarge, decoded, inflated
 from connectors.sources.http_api.request_admission import RequestAdmission, unpacked
 from connectors.sources.write_keys import WriteKey
-from tests.support.collecting import PROJECT
+from tests.support import PROJECT
 
 __all__ = ["Fuzzed", "Pipe"]
 
@@ -228,7 +228,7 @@ class Fuzzed:
             RuntimeError: something else than a refusal came of it; says the body.
         """
         choose = self._random
-        is_whole = choose.randrange(4) > 0  # JSON, of members nobody would send
+        is_whole = choose.randrange(4) > 0  # JSON, of members no client would send
         body = bytearray(self._value(3) if is_whole else choose.choice(_SEEDS))
         for _ in range(0 if is_whole else choose.randrange(5)):
             at = choose.randrange(len(body) + 1)

@@ -9,7 +9,7 @@ import random
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["KINDS", "NAMES", "hostile_events"]
 
@@ -166,6 +166,8 @@ def _unicode_names() -> list[str]:
 
 
 UNICODE = _unicode_names()
+_NORMAL_FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...]
+_NORMAL_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def _many(rng: random.Random, counts: tuple[int, ...]) -> Call:
@@ -283,8 +285,8 @@ KINDS: dict[str, Kind] = {
         {
             form: n
             for text in ("\u00e9t\u00e9", "\u212b", "\ufb01", "\u1e9b\u0323", "\u0130i")
-            for kind in ("NFC", "NFD", "NFKC", "NFKD")
-            for word in [unicodedata.normalize(kind, text)]
+            for normal in _NORMAL_FORMS
+            for word in [unicodedata.normalize(normal, text)]
             for form in (word, word.upper(), word.title(), f" {word}")
         },
     ),

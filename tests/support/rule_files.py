@@ -52,11 +52,6 @@ class Rules:
         return file
 
 
-@pytest.fixture
-def rules(tmp_path: Path) -> Rules:
-    return Rules(tmp_path)
-
-
 def event(text: str | None = "Plan Changed", /, **fields: Any) -> Event:
     """A track event as it stands after normalising."""
     context = fields.get("context")

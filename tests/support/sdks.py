@@ -18,7 +18,8 @@ from typing import Any
 import httpx
 
 from connectors.home import Home
-from tests.support.collecting import PROJECT, Collecting, landed, wait_until
+from tests.support import PROJECT
+from tests.support.collecting import Collecting, landed, wait_until
 
 __all__ = [
     "Program",

@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,17 +17,22 @@ from connectors.events.canonical import Event
 from connectors.events.clock import isoformat
 from connectors.events.decisions import AdmissionDecision, NotAdmitted, Rules
 from connectors.events.event_builder import Origin
-from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.rows import Admitted
+from tests.support.admitting import (
+    FILE,
+    LIVE,
+    NOW,
+    RULES,
+    SECOND,
+    TRACK,
+    admitted,
+    event_like,
+    fuzzed,
+    rows,
+)
 
-RULES = IdentifierRules.load(Path(__file__).parents[2])
-SECOND = 1_000_000
-NOW = 1_776_165_218 * SECOND  # 2026-04-14T11:13:38Z
 HOUR = 3600 * SECOND
-LIVE = Origin("web", "web", "http", "segment-1", NOW, keeps_received_at=False)
-FILE = replace(LIVE, channel="file", keeps_received_at=True, seed="hash-of-file")
-TRACK = {"type": "track", "event": "Order Completed", "userId": "u", "messageId": "m"}
 
 
 MAX_EVENT_BYTES = int(Policy().max_event_bytes * ENVELOPE)
@@ -48,20 +52,6 @@ class OneRule:
 
     def decide(self, event: Event, policy: Policy, **about: Any) -> NotAdmitted | None:
         return self._decide(event)
-
-
-def admitted(
-    *items: Any, origin: Origin = LIVE, rules: Rules | None = None
-) -> Admitted:
-    out = Admitted()
-    for line, item in enumerate(items, 1):
-        data = item if isinstance(item, bytes) else json.dumps(item).encode()
-        Admission(RULES, rules).admit_bytes(data, origin, out, line=line)
-    return out
-
-
-def rows(out: Admitted) -> list[dict[str, Any]]:
-    return [dict(zip(Event.__struct_fields__, row, strict=True)) for row in out.events]
 
 
 def one(item: Any, origin: Origin = LIVE, **more: Any) -> dict[str, Any]:
@@ -101,9 +91,9 @@ def test_numeric_ids_become_text() -> None:
     assert row["message_id"] == str(10**30)
 
 
-@pytest.mark.parametrize("nobody", [None, "", "  ", [], {}])
-def test_an_event_that_names_nobody_is_refused(nobody: Any) -> None:
-    assert refusal({**TRACK, "userId": nobody}) == "missing_identity"
+@pytest.mark.parametrize("empty", [None, "", "  ", [], {}])
+def test_an_event_that_names_no_person_is_refused(empty: Any) -> None:
+    assert refusal({**TRACK, "userId": empty}) == "missing_identity"
 
 
 def test_ids_of_other_types_are_kept_as_their_json() -> None:
@@ -325,8 +315,8 @@ def test_an_event_without_person_is_kept() -> None:
     }
     newer = {**item, "properties": {}, "options": {"process_person_profile": False}}
     for sent in (item, newer):
-        kinds = [identifier.type for identifier in one(sent)["identifiers"]]
-        assert kinds == ["personless_id"]
+        types = [identifier.type for identifier in one(sent)["identifiers"]]
+        assert types == ["personless_id"]
 
 
 def test_one_call_becomes_one_row_or_none() -> None:
@@ -411,7 +401,9 @@ def test_an_import_keeps_the_arrival_it_carries() -> None:
     )
     assert row["received_at"] == 1_767_225_600 * SECOND
     assert row["timestamp"] == row["received_at"] - HOUR  # corrected by the vendor
-    assert one(arrived)["received_at"] == NOW  # live, nobody says when it arrived
+    assert (
+        one(arrived)["received_at"] == NOW
+    )  # live: arrival times of senders do not count
     snake = {
         "user_id": "u",
         "event": "x",
@@ -751,81 +743,6 @@ def test_a_fingerprint_stands_in_for_a_missing_id() -> None:
 
 
 # Anything at all
-
-_KEYS = tuple(
-    """
-    type event event_text name category channel userId user_id anonymousId distinct_id
-    previousId groupId group_id messageId message_id id uuid timestamp receivedAt
-    originalTimestamp sentAt sent_at properties traits context integrations batch $set
-    $set_once $identify $user_id $email $group $group_id $groups $device_id email phone
-    device externalIds consent categoryPreferences consentManagement allowedConsentIds
-    $anon_distinct_id $is_identified $group_key $group_type
-    """.split()  # noqa: SIM905
-)
-_VALUES = (
-    None, True, False, 0, -1, 7, 12345.5, 1e300, 2**63, -(2**70), "", " ", "u", "0",
-    "track", "identify", "group", "page", "screen", "alias", "$identify", "$pageview",
-    "$groupidentify", "$create_alias", "$set", "jane@acme.com", "+4930901820", "\0",
-    "\ud83d", "\u2028", "2026-04-14T11:13:38Z", "10000-01-01", "1776165218", "x" * 300,
-    float("nan"), float("-inf"), "'; drop table x; --", '{"a":1}', "a.b", "\U0001f389",
-)  # fmt: skip
-
-
-def anything(random_: random.Random, levels: int) -> Any:
-    kind = random_.random()
-    if levels == 0 or kind < 0.45:
-        return random_.choice(_VALUES)
-    if kind < 0.6:
-        return [anything(random_, levels - 1) for _ in range(random_.randrange(4))]
-    keys = [
-        random_.choice((*_KEYS, "", "\ud83d", "\0"))
-        for _ in range(random_.randrange(7))
-    ]
-    return {key: anything(random_, levels - 1) for key in keys}
-
-
-def event_like(random_: random.Random) -> Any:
-    item = {
-        random_.choice(_KEYS): anything(random_, random_.randrange(5))
-        for _ in range(random_.randrange(9))
-    }
-    if random_.random() < 0.5:
-        item["userId"] = random_.choice(("u", 7, "v"))
-    return item
-
-
-def damaged(random_: random.Random, data: bytes) -> bytes:
-    """Some bytes cut out, changed or repeated."""
-    start = random_.randrange(len(data) + 1)
-    end = start + random_.randrange(12)
-    noise = random_.randbytes(random_.randrange(4))
-    return data[:start] + noise * random_.randrange(3) + data[end:]
-
-
-def fuzz_body(random_: random.Random) -> bytes:
-    kind = random_.random()
-    if kind < 0.5:
-        value = event_like(random_)
-    elif kind < 0.7:
-        value = {"batch": [event_like(random_) for _ in range(random_.randrange(4))]}
-        value |= event_like(random_) if random_.random() < 0.2 else {}
-    elif kind < 0.8:
-        value = [event_like(random_) for _ in range(random_.randrange(4))]
-    else:
-        value = anything(random_, 4)
-    data = json.dumps(value).encode()
-    return damaged(random_, data) if random_.random() < 0.2 else data
-
-
-def fuzzed(seed: int, count: int) -> Admitted:
-    """What became of `count` bodies: events, near-events, anything, damaged bytes."""
-    random_ = random.Random(seed)
-    admission = Admission(RULES)
-    out = Admitted()
-    for line in range(count):
-        origin = FILE if random_.random() < 0.5 else LIVE
-        admission.admit_bytes(fuzz_body(random_), origin, out, line=line)
-    return out
 
 
 def test_anything_becomes_exactly_one_disposition_an_item() -> None:

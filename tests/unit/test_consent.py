@@ -6,9 +6,7 @@ import pytest
 
 from connectors.events.consent import denied, stated
 from connectors.events.policy import NoConsent, Policy
-from tests.support.rule_files import Rules, decided, event, rules
-
-__all__ = ["rules"]
+from tests.support.rule_files import Rules, decided, event
 
 
 @pytest.mark.parametrize(

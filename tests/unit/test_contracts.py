@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from connectors.events.policy import Policy
-from tests.support.rule_files import Rules, decided, event, rules
-
-__all__ = ["rules"]
+from tests.support.rule_files import Rules, decided, event
 
 PLAN = """\
 event: plan_changed

@@ -146,7 +146,7 @@ BREAKS = {
     ),
     "nodes_belong_to_one_profile": (
         "delete from profiles.profiles where {one}",
-        "update profiles.profiles set profile_id = 'nobody' where {one}",
+        "update profiles.profiles set profile_id = 'missing' where {one}",
         """insert into identity.int_nodes select * replace (
             (select max(profile_id) from profiles.profiles) as profile_id
         ) from identity.int_nodes limit 1""",
@@ -165,7 +165,7 @@ BREAKS = {
         select unnest(['a', 'b']), unnest(['b', min(profile_id)]), now(), 'merge'
         from profiles.profiles""",
     ),
-    "hubs_link_nobody": (
+    "hubs_link_no_profiles": (
         "delete from identity.int_nodes__conflicts where rule = 'hub'",
     ),
     "links_join_one_profile_or_are_refused": (
@@ -177,7 +177,7 @@ BREAKS = {
     "audiences_select_profiles_once": (
         "insert into audiences.aud_pricing_viewers from audiences.aud_pricing_viewers",
         "insert into audiences.aud_pricing_viewers values (null)",
-        "insert into audiences.aud_pricing_viewers values ('nobody')",
+        "insert into audiences.aud_pricing_viewers values ('missing')",
     ),
     "members_are_those_the_audiences_select": (
         "delete from audiences.aud_pricing_viewers",
@@ -310,7 +310,7 @@ WINDOW = "at_start last_moment often"
 EVER = f"{WINDOW} before_start"
 IN_ACME = "in_acme leaves_now"
 
-# Condition → who meets it; with `not` in front, everybody but these.
+# Condition → who meets it; with `not` in front, everyone but these.
 WORDS = {
     # windows are half-open and end before now
     "event_count('viewed', within_days=30)": WINDOW,
@@ -342,7 +342,7 @@ WORDS = {
     "event_count('viewed', where={'a/b': 'x'})": "often",
     "event_count('viewed', where={'kind': 'Book', 'total': {'more_than': 100}})": "",
     "event_count('viewed', where={'total': {'more_than': 1, 'at_most': 99}})": "",
-    # what somebody did not do
+    # what a profile did not do
     "did_not('viewed', within_days=30)": f"not {WINDOW}",
     "did_not('viewed')": f"not {EVER}",
     "did_not('viewed', where={'kind': 'Book'})": "not often",
@@ -416,9 +416,9 @@ def people(empty: Models, tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.fixture(scope="session")
 def found(people: Models) -> dict[str, set[str]]:
-    """Who meets each condition; `everybody` is everybody."""
+    """Profiles that meet each condition; `everyone` is all of them."""
     conditions = {
-        "everybody": "none_of([event_count('what_nobody_does')])",
+        "everyone": "none_of([event_count('never_sent')])",
         **{word: word for word in WORDS},
     }
     selects = [
@@ -443,9 +443,9 @@ def test_a_word_finds_whom_it_says(
     found: dict[str, set[str]], word: str, expected: str
 ) -> None:
     names = set(expected.removeprefix("not ").split())
-    everybody = found["everybody"]
-    assert names <= everybody
-    wanted = everybody - names if expected.startswith("not ") else names
+    everyone = found["everyone"]
+    assert names <= everyone
+    wanted = everyone - names if expected.startswith("not ") else names
     assert found[word] == wanted
 
 

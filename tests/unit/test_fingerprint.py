@@ -1,4 +1,4 @@
-"""Fingerprints: the same within a day, linked to nobody after it, never unasked."""
+"""Fingerprints: the same within a day, linked to no one after it, never unasked."""
 
 import json
 import multiprocessing
@@ -16,16 +16,14 @@ from connectors.events.admission import Admission
 from connectors.events.canonical import Event
 from connectors.events.decisions import AdmissionDecision
 from connectors.events.event_builder import Origin
-from connectors.events.fingerprint import PERIOD_S, Fingerprints, wanted
+from connectors.events.fingerprint import PERIOD_S, Fingerprints, is_permitted
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.placeholders import Placeholders
 from connectors.events.policy import NoConsent, Policy
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.home import Home
-from tests.support.rule_files import Rules, rules
-
-__all__ = ["rules"]
+from tests.support.rule_files import Rules
 
 PROJECT = Path(__file__).parents[2]
 IDENTIFIERS = IdentifierRules.load(PROJECT)
@@ -162,7 +160,7 @@ def test_a_fingerprint_is_wanted_only_where_its_category_is_granted(
     is_wanted: bool,
 ) -> None:
     policy = Policy(fingerprint=category, no_consent=no_consent)
-    assert wanted(policy, statement, gpc) is is_wanted
+    assert is_permitted(policy, statement, gpc) is is_wanted
 
 
 # Who gets one
@@ -192,8 +190,9 @@ def taken(
     out = Admitted()
     item = {"messageId": "m", **item}
     decision = Admission(IDENTIFIERS, book, PLACEHOLDERS).decide(item, origin)
-    sent = msgspec.json.decode(msgspec.json.encode((item, decision)), type=Sent)
-    Admission(IDENTIFIERS).build_rows(*sent, origin, out)
+    sent = msgspec.json.encode((item, decision))
+    item, decision = msgspec.json.decode(sent, type=Sent)
+    Admission(IDENTIFIERS).build_rows(item, decision, origin, out)
     return out
 
 
@@ -201,7 +200,9 @@ def carried(out: Admitted) -> set[tuple[str, str]]:
     """The identifiers of the one event that was admitted."""
     ((*values,),) = out.events
     row = dict(zip(Event.__struct_fields__, values, strict=True))
-    found = {(kind, value) for kind, value, _ in row["identifiers"]}
+    found = {
+        (identifier_type, value) for identifier_type, value, _ in row["identifiers"]
+    }
     stored = json.loads(row["context"] or "{}").get("fingerprint")
     assert ("fingerprint", stored) in found or stored is None
     return found
@@ -313,9 +314,9 @@ def test_a_view_that_was_quarantined_is_replayed_with_its_fingerprint(
     (row,) = taken(item, live(strict), Rulebook()).dispositions
     assert row.disposition == "quarantined"
     payload = json.loads(row.payload or "")
-    nobody = live(Policy())  # a replay has no request to look at
+    unseen = live(Policy())  # a replay has no request to look at
     again = Admitted()
-    Admission(IDENTIFIERS).admit(payload, nobody, again)
+    Admission(IDENTIFIERS).admit(payload, unseen, again)
     assert carried(again) == {("fingerprint", "f1")}
 
 

@@ -1,4 +1,4 @@
-"""Forms: what browsers send becomes a call, and nobody is led astray."""
+"""Forms: what browsers send becomes a call, and no redirect leads elsewhere."""
 
 import re
 import textwrap

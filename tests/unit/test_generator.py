@@ -111,7 +111,7 @@ def identifiers(call: Call, users: set[str]) -> list[Identifier]:
 def resolve(
     calls: list[Call], requests: Iterable[Request] = ()
 ) -> dict[Identifier, str]:
-    """Follow the rules of identity plainly: (kind, value) to profile."""
+    """Follow the rules of identity plainly: (type, value) to profile."""
     users = user_ids(calls)
     parent: dict[Identifier, Identifier] = {}
 
@@ -225,7 +225,9 @@ def audiences(events: int, instant: int) -> dict[str, frozenset[str]]:
             name = "page"
         profile.events.append((at, name, call))
         profile.plan = traits(call).get("plan") or profile.plan
-        profile.has_email |= any(kind == "email" for kind, _ in found)
+        profile.has_email |= any(
+            identifier_type == "email" for identifier_type, _ in found
+        )
         joined = membership(call)
         if joined:
             profile.company, company_plans[joined[0]] = joined[0], joined[1]
@@ -386,11 +388,19 @@ def test_every_hardship_occurs(events: int) -> None:
     }
     assert sent_ids & set(PLACEHOLDERS)
     assert any(email and email != email.strip() for email in sent_ids)
-    kinds = [Counter(kind for kind, _ in person.identifiers) for person in truth.people]
-    for kind, number in (("user_id", 2), ("user_id", 3), ("email", 2), ("phone", 1)):
-        assert any(kinds_of[kind] == number for kinds_of in kinds)
-    assert any(kinds_of["email"] and not kinds_of["user_id"] for kinds_of in kinds)
-    assert any(kinds_of["anonymous_id"] == 3 for kinds_of in kinds)
+    counts = [
+        Counter(identifier_type for identifier_type, _ in person.identifiers)
+        for person in truth.people
+    ]
+    for identifier_type, number in (
+        ("user_id", 2),
+        ("user_id", 3),
+        ("email", 2),
+        ("phone", 1),
+    ):
+        assert any(count[identifier_type] == number for count in counts)
+    assert any(count["email"] and not count["user_id"] for count in counts)
+    assert any(count["anonymous_id"] == 3 for count in counts)
     assert any(person.is_anonymous for person in truth.people)
     assert any('"advertising": false' in json.dumps(call) for call in calls)
 
@@ -416,7 +426,12 @@ def test_lines_have_a_realistic_size(tmp_path: Path) -> None:
 
 def test_phones_are_valid_numbers() -> None:
     _, truth = stream(20_000)
-    phones = [v for p in truth.people for kind, v in p.identifiers if kind == "phone"]
+    phones = [
+        v
+        for p in truth.people
+        for identifier_type, v in p.identifiers
+        if identifier_type == "phone"
+    ]
     assert len(phones) > 200
     assert all(phonenumbers.is_valid_number(phonenumbers.parse(v)) for v in phones)
 
@@ -451,9 +466,9 @@ def test_every_audience_gains_and_loses(events: int) -> None:
     before, after = audiences(events, 0), audiences(events, 1)
     assert len(before) == 7
     for name, members in before.items():
-        assert members - after[name], f"nobody left {name}"
-        assert after[name] - members, f"nobody entered {name}"
-        assert members & after[name], f"nobody stayed in {name}"
+        assert members - after[name], f"no member left {name}"
+        assert after[name] - members, f"no member entered {name}"
+        assert members & after[name], f"no member stayed in {name}"
 
 
 def test_score_counts_fusions_and_splits() -> None:

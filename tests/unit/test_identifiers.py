@@ -101,7 +101,7 @@ def test_system_names_in_properties_are_a_persons_in_an_identify_alone() -> None
 
 
 def test_an_event_without_person_keeps_its_ids_apart() -> None:
-    context = {"posthog": {"$process_person_profile": False}}
+    context: dict[str, Any] = {"posthog": {"$process_person_profile": False}}
     ids = {"distinct_id": "d", "anonymous_id": "d", "user_id": "u"}
     assert found(context=context, **ids) == {
         ("personless_id", "d"),
@@ -131,7 +131,7 @@ def test_a_very_long_id_identifies_by_its_digest() -> None:
     assert found(traits={"email": f"{'e' * 320}@acme.com"}) == set()
 
 
-def test_a_groups_own_address_is_nobodys() -> None:
+def test_a_groups_own_address_is_no_persons() -> None:
     assert found("group", traits={"email": "info@acme.com"}) == set()
     assert found("group", traits={"$email": "info@acme.com"}) == set()
     person = {"traits": {"email": "jane@acme.com"}}
@@ -162,8 +162,8 @@ def test_members_of_a_list_come_after_all_other_identifiers() -> None:
         user_id="u",
         context=context,
     )
-    kinds = [identifier.type for identifier in RULES.of(event)]
-    assert kinds == ["user_id", "email", "device_id", *["external_id"] * 500]
+    types = [identifier.type for identifier in RULES.of(event)]
+    assert types == ["user_id", "email", "device_id", *["external_id"] * 500]
 
 
 @pytest.mark.parametrize("path", ["no_such_field", "properties.a.b"])

@@ -10,7 +10,7 @@ from tests.oracles.identity import (
     Identifier,
     Identities,
     OracleEvent,
-    read_kinds,
+    read_identifier_types,
     resolve,
 )
 
@@ -53,7 +53,7 @@ def span(*node: str) -> str:
 
 def profiles(answer: Identities) -> Rows:
     """In the order in which they were first seen; strong identifiers first."""
-    types = read_kinds()
+    types = read_identifier_types()
     members: defaultdict[str, list[Identifier]] = defaultdict(list)
     for node, seen in sorted(
         answer.nodes.items(), key=lambda one: (one[1].first_received_at, one[0])
@@ -75,8 +75,8 @@ def conflicts(answer: Identities) -> Rows:
     return [
         (
             conflict.message_id,
-            f"{span(conflict.left_kind, conflict.left_value)} to "
-            f"{span(conflict.right_kind, conflict.right_value)}",
+            f"{span(conflict.left_type, conflict.left_value)} to "
+            f"{span(conflict.right_type, conflict.right_value)}",
             span(conflict.rule),
         )
         for conflict in sorted(answer.conflicts, key=lambda c: (c.message_id, c))

@@ -118,7 +118,7 @@ def test_a_stripe_delivery_and_its_retry_are_one_event(tmp_path: Path) -> None:
         }
     ).encode()
     items = []
-    for at in (NOW, NOW + 3600):  # signed anew for each attempt
+    for at in (NOW, NOW + 3600):  # a new signature for each attempt
         signed = hmac.new(TEXT.encode(), b"%d." % at + body, hashlib.sha256)
         header = f"t={at},v0=00,v1={'0' * 64},v1={signed.hexdigest()}"
         items += stripe.receive("stripe", {"stripe-signature": header}, body, at + 3)
@@ -487,7 +487,7 @@ def test_a_senders_type_cannot_pass_for_a_system_event(tmp_path: Path) -> None:
     assert (event["type"], event["user_id"]) == ("track", "u")
 
 
-def test_an_event_of_nobody_is_rejected_and_not_lost(tmp_path: Path) -> None:
+def test_an_event_without_a_person_is_rejected_and_not_lost(tmp_path: Path) -> None:
     _, dispositions = rows(calls(tmp_path, "", {"a": 1}))
     assert dispositions == ["missing_identity"]
 
@@ -518,7 +518,7 @@ mappings:
 ignore: {$.a: 1}
 """
     with pytest.raises(ConfigError) as found:
-        load(tmp_path, shop=text, **{"2nd": OPEN, "third": "a: [", "shop.yaml": ""})
+        load(tmp_path, {}, shop=text, **{"2nd": OPEN, "third": "a: [", "shop.yaml": ""})
     lines = str(found.value).splitlines()
     assert sum("2nd.yml: must be named" in line for line in lines) == 1
     assert sum("shop.yaml: must be named" in line for line in lines) == 1

@@ -3,9 +3,7 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,8 @@ import pytest
 
 from connectors.events import lookups
 from connectors.events.lookups import Unanswered, Url
-from tests.support.rule_files import Rules, decided, event, rules
-
-__all__ = ["rules"]
-
+from tests.support.lookup_services import Service, answering
+from tests.support.rule_files import Rules, decided, event
 
 # Tables
 
@@ -124,47 +120,10 @@ def test_a_table_that_cannot_be_used_is_a_fault(
 # Services
 
 
-class Service:
-    """A service on this machine that answers as it is told."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.tokens: list[str | None] = []
-        self.status = 200
-        self.body: bytes = b'{"region": "Europe", "geo": {"city": "Bonn"}}'
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                service.asked.append(self.path)
-                service.tokens.append(self.headers["Authorization"])
-                service.may_answer.wait(10)
-                self.send_response(service.status)
-                self.send_header("Content-Length", str(len(service.body)))
-                self.send_header("Location", "/elsewhere")
-                self.end_headers()
-                self.wfile.write(service.body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/geo/{{key}}"
-
-
 @pytest.fixture
 def service() -> Iterator[Service]:
-    service = Service()
-    thread = threading.Thread(target=service.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield service
-    service.may_answer.set()
-    service.server.shutdown()
-    thread.join()
-    service.server.server_close()
+    with answering() as service:
+        yield service
 
 
 class Clock:
@@ -276,7 +235,7 @@ def test_an_answer_that_is_no_object_is_a_failure(
         Url(service.url, ["region"], timeout_s=5).find("u")
 
 
-def test_nobody_waits_longer_than_the_timeout(service: Service) -> None:
+def test_no_event_waits_longer_than_the_timeout(service: Service) -> None:
     service.may_answer.clear()
     with pytest.raises(Unanswered):
         Url(service.url, ["region"], timeout_s=0.05).find("u")
@@ -355,7 +314,7 @@ examples:
 """
 
 
-def test_an_example_brings_the_answer_and_nobody_is_asked(rules: Rules) -> None:
+def test_an_example_brings_the_answer_and_no_service_is_asked(rules: Rules) -> None:
     rules.transformation(
         SERVICE
         + "  - {in: {user_id: u}, answer: {region: EU}, out: {traits: {r: EU}}}\n"

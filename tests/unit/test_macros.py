@@ -11,7 +11,9 @@ from pathlib import Path
 import dbt.include.duckdb
 import dbt.include.global_project
 import pytest
+import yaml
 from dbt.context.providers import MacroContext, ModelContext
+from dbt.parser.schemas import is_valid_type
 from dbt_common.clients.jinja import get_environment
 from jinja2 import nodes
 from jinja2.exceptions import TemplateSyntaxError
@@ -115,3 +117,38 @@ def test_a_macro_file_compiles(path: Path) -> None:
 def test_a_broken_macro_is_told(body: str, fault: str) -> None:
     (told,) = faults(f"{{% macro broken() %}}{body}{{% endmacro %}}")
     assert told.startswith(fault)
+
+
+@cache
+def documented() -> dict[str, list[dict[str, str]]]:
+    """The arguments of each macro, as the `_macros.yml` of its folder has them."""
+    return {
+        macro["name"]: macro.get("arguments", [])
+        for path in MACROS.glob("*/_macros.yml")
+        for macro in yaml.safe_load(path.read_text(encoding="utf-8"))["macros"]
+        if macro["description"].strip()
+    }
+
+
+def test_every_macro_is_documented_but_an_engines_own() -> None:
+    inner = ("default__", "materialization_")
+    names = {name for name in signatures() if not name.startswith(inner)}
+    assert names == documented().keys()
+
+
+@pytest.mark.parametrize("name", documented())
+def test_the_documented_arguments_are_those_of_the_macro(name: str) -> None:
+    macro = signatures()[name]
+    assert [argument["name"] for argument in documented()[name]] == [
+        argument.name for argument in macro.args
+    ]
+    defaults = macro.args[len(macro.args) - len(macro.defaults) :]
+    optional = {
+        argument.name
+        for argument, default in zip(defaults, macro.defaults, strict=True)
+        if isinstance(default, nodes.Const) and default.value is None
+    }
+    for argument in documented()[name]:
+        assert argument["description"] and is_valid_type(argument["type"])
+        is_optional = argument["type"].startswith("optional[")
+        assert is_optional or argument["name"] not in optional, argument

@@ -1,4 +1,4 @@
-"""Failures of models, as dbt words them, told with the line that somebody wrote."""
+"""Failures of models in dbt's words, with the line of the file."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 import yaml
@@ -45,6 +45,31 @@ OTHER_MEANING = {
 }
 
 
+ARCHAIC = re.compile(r"\b(anew|nobody|somebody|whoever|of\s+itself)\b", re.IGNORECASE)
+"""Words that stand in for a name; the thing's own name reads better."""
+
+PLAIN = (
+    *("CONTRIBUTING.md", "SECURITY.md", "seeds/*.yml"),
+    *("connectors/*.py", "connectors/events/**/*", "connectors/ingest/*"),
+    *("connectors/destinations/*", "connectors/sources/**/*"),
+    *("connectors/landing/[!s]*", "connectors/landing/streams.py"),
+    *("macros/**/*.sql", "models/**/*.sql", "benchmarks/*"),
+    *(
+        "orchestration/diff/*",
+        "orchestration/expectations/*",
+        "orchestration/snapshot/*",
+    ),
+    *("orchestration/project.py", "orchestration/audiences.py"),
+    *("orchestration/sqlmesh_project.py", "docs/decisions/*", "docs/deploy/**/*"),
+    *("docs/deploy.md", "docs/diff.md", "docs/event-tables.md", "docs/identity.md"),
+    *("docs/instrument.md", "docs/keys.md", "docs/performance.md"),
+    *("docs/published.md", "docs/reliability.md", "docs/rules.md", "docs/sqlmesh.md"),
+)
+"""Files whose prose and names are free of them."""
+
+NOT_PLAIN = {"connectors/sources/http_api/ingestion.py"}
+
+
 def described() -> Iterator[tuple[str, str]]:
     """Every model or seed with each of its columns, and with none."""
     for folder in ("models", "seeds"):
@@ -59,7 +84,7 @@ def described() -> Iterator[tuple[str, str]]:
             yield f"raw_{stream}", name
 
 
-def commands(command: click.Command, name: str = "loomline") -> Iterator[str]:
+def commands(command: Any, name: str = "loomline") -> Iterator[str]:
     yield name
     for option in command.params:
         yield from (f"{name} {text}" for text in option.opts)
@@ -109,3 +134,35 @@ def test_a_retired_word_is_found_in_a_name() -> None:
     ]
     assert retired("judge_all") == ["judge_all: say decide"]
     assert retired("indoor") == []
+
+
+def plain_files() -> Iterator[Path]:
+    for pattern in PLAIN:
+        files = [path for path in sorted(PROJECT.glob(pattern)) if path.is_file()]
+        assert files, f"{pattern} matches no file"
+        for file in files:
+            is_text = "__pycache__" not in file.parts and file.suffix != ".csv"
+            if is_text and str(file.relative_to(PROJECT)) not in NOT_PLAIN:
+                yield file
+
+
+def archaic(text: str) -> list[str]:
+    return [found[0] for found in ARCHAIC.finditer(text)]
+
+
+def test_an_archaic_word_is_in_no_plain_file() -> None:
+    faults = {
+        f"{file.relative_to(PROJECT)}: {word}"
+        for file in plain_files()
+        for word in archaic(file.read_text(encoding="utf-8"))
+    }
+    assert faults == set()
+
+
+def test_an_archaic_word_is_found_in_prose() -> None:
+    assert archaic("Whoever landed it starts\nanew, of\nitself.") == [
+        "Whoever",
+        "anew",
+        "of\nitself",
+    ]
+    assert archaic("renewed by itself, for everybody") == []

@@ -202,8 +202,8 @@ def test_the_same_id_twice_is_no_anonymous_link() -> None:
 
 
 def test_the_distinct_id_may_stand_in_the_properties() -> None:
-    item = {"event": "$identify", "uuid": "m", "properties": {"distinct_id": "a"}}
-    item["properties"]["traits"] = {"$user_id": "u"}
+    properties = {"distinct_id": "a", "traits": {"$user_id": "u"}}
+    item = {"event": "$identify", "uuid": "m", "properties": properties}
     call = said(item)
     assert (call["anonymousId"], call["messageId"]) == ("a", "m")
     assert "properties" not in call

@@ -21,7 +21,7 @@ from tests.oracles.identity import (
     OracleEvent,
     identifiers,
     read_blocked,
-    read_kinds,
+    read_identifier_types,
     resolve,
 )
 
@@ -207,9 +207,9 @@ def test_the_weaker_end_decides_before_the_stronger_end() -> None:
 
 
 def test_between_equal_weaker_ends_the_stronger_end_decides() -> None:
-    kinds = read_kinds()
-    kinds["phone"] = replace(kinds["phone"], max_per_profile=1)
-    result = resolve(events_of("e:1 p:2", "u:1 p:1", "u:1 e:1"), kinds=kinds)
+    types = read_identifier_types()
+    types["phone"] = replace(types["phone"], max_per_profile=1)
+    result = resolve(events_of("e:1 p:2", "u:1 p:1", "u:1 e:1"), types=types)
     assert refusals(result) == {("max_per_profile", "e:1", "p:2")}
 
 
@@ -242,12 +242,12 @@ def test_never_link_holds_along_every_path() -> None:
 
 
 def test_never_link_is_named_before_a_limit() -> None:
-    kinds = read_kinds()
-    kinds["user_id"] = replace(kinds["user_id"], max_per_profile=1)
+    types = read_identifier_types()
+    types["user_id"] = replace(types["user_id"], max_per_profile=1)
     result = resolve(
         events_of("u:1 e:1", "u:2 e:1"),
         never_link={pair("u:1", "u:2")},
-        kinds=kinds,
+        types=types,
     )
     assert refusals(result) == {("never_link", "u:2", "e:1")}
 
@@ -296,7 +296,7 @@ def test_a_weak_value_belongs_with_the_weak_value_it_was_first_seen_with() -> No
 
 def test_a_weak_value_follows_to_the_person_through_another() -> None:
     result = resolve(events_of("d:1 f:1", "a:1 d:1", "u:1 a:1"))
-    # d:1 was first seen with f:1, and f:1 with d:1: nobody of these points at a:1.
+    # d:1 was first seen with f:1, and f:1 with d:1: neither points at a:1.
     assert people(result) == groups("u:1 a:1", "d:1 f:1")
     result = resolve(events_of("a:1 d:1", "d:1 f:1", "u:1 a:1"))
     assert people(result) == groups("u:1 a:1 d:1 f:1")
@@ -384,7 +384,7 @@ def test_first_evidence_is_the_smallest_and_every_event_counts() -> None:
         "'test'",
     ],
 )
-def test_placeholders_are_nobody(value: str) -> None:
+def test_placeholders_are_no_person(value: str) -> None:
     events = [carrying(n, ("user_id", value), f"e:{n}") for n in range(2)]
     events.append(carrying(2, ("distinct_id", value), "d:1"))
     assert people(resolve(events)) == groups("e:0", "e:1", "d:1")
@@ -393,11 +393,11 @@ def test_placeholders_are_nobody(value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["10", "-10", "ids", "guests", "tester", "Test1", "nan-1", "n/a/1"]
 )
-def test_what_only_resembles_a_placeholder_is_somebody(value: str) -> None:
+def test_what_only_resembles_a_placeholder_is_a_person(value: str) -> None:
     assert len(resolve([carrying(0, ("user_id", value))]).nodes) == 1
 
 
-def test_a_block_rule_means_its_kind_and_a_regex_any_part() -> None:
+def test_a_block_rule_means_its_type_and_a_regex_any_part() -> None:
     rules = [
         BlockRule("anonymous_id", "shop", "exact"),
         BlockRule("*", "^x+$|y", "regex"),
@@ -418,11 +418,14 @@ def test_seeds_hold_no_cell_that_dbt_reads_as_missing() -> None:
                 assert not {c.strip().lower() for c in row.values()} & {"", "null"}
 
 
-def test_every_strong_kind_comes_before_every_weak_one() -> None:
-    kinds = sorted(read_kinds().values(), key=lambda kind: kind.priority)
-    assert [k.priority for k in kinds] == list(range(1, len(kinds) + 1))
-    assert [k.is_strong for k in kinds] == sorted(
-        (k.is_strong for k in kinds), reverse=True
+def test_every_strong_type_comes_before_every_weak_one() -> None:
+    types = sorted(
+        read_identifier_types().values(),
+        key=lambda each: each.priority,
+    )
+    assert [each.priority for each in types] == list(range(1, len(types) + 1))
+    assert [each.is_strong for each in types] == sorted(
+        (each.is_strong for each in types), reverse=True
     )
 
 
@@ -446,19 +449,22 @@ def test_shuffled_events_give_the_same_identities(seed: int, size: int) -> None:
 @pytest.mark.parametrize(("seed", "size"), SEED_SIZES)
 def test_without_limits_people_are_connected_components(seed: int, size: int) -> None:
     events = random_events(seed, size)
-    kinds = {
+    types = {
         name: replace(
-            kind, max_per_profile=None, max_stronger_links=None, max_weaker_links=None
+            identifier_type,
+            max_per_profile=None,
+            max_stronger_links=None,
+            max_weaker_links=None,
         )
-        for name, kind in read_kinds().items()
+        for name, identifier_type in read_identifier_types().items()
     }
     graph = nx.Graph()
     for _, found in identifiers(events, read_blocked()):
-        strong = [n for n in found if kinds[n[0]].is_strong]
+        strong = [n for n in found if types[n[0]].is_strong]
         graph.add_nodes_from(strong)
         nx.add_star(graph, strong)
-    result = resolve(events, kinds=kinds)
-    found_people = [{n for n in p if kinds[n[0]].is_strong} for p in result.profiles()]
+    result = resolve(events, types=types)
+    found_people = [{n for n in p if types[n[0]].is_strong} for p in result.profiles()]
     assert {frozenset(p) for p in found_people if p} == {
         frozenset(component) for component in nx.connected_components(graph)
     }
@@ -471,12 +477,12 @@ def test_limits_and_never_link_hold_and_conflicts_explain_every_cut(
     events = random_events(seed, size)
     never_link = never_links(seed, events, 3, strong_only=False)
     result = resolve(events, never_link)
-    kinds = read_kinds()
+    types = read_identifier_types()
     for profile in result.profiles():
-        carried = [kind for kind, _ in profile]
-        for kind in set(carried):
-            limit = kinds[kind].max_per_profile
-            assert limit is None or carried.count(kind) <= limit
+        carried = [identifier_type for identifier_type, _ in profile]
+        for identifier_type in set(carried):
+            limit = types[identifier_type].max_per_profile
+            assert limit is None or carried.count(identifier_type) <= limit
         assert not any(forbidden <= profile for forbidden in never_link)
     cut = {
         (left, right)
@@ -484,7 +490,7 @@ def test_limits_and_never_link_hold_and_conflicts_explain_every_cut(
         if result.nodes[left].profile_id != result.nodes[right].profile_id
     }
     conflicts = {
-        ((c.left_kind, c.left_value), (c.right_kind, c.right_value)): c
+        ((c.left_type, c.left_value), (c.right_type, c.right_value)): c
         for c in result.conflicts
     }
     assert len(conflicts) == len(result.conflicts)
@@ -539,6 +545,6 @@ def test_importable_events_become_calls_that_carry_the_same() -> None:
     assert any("phone" in call["traits"] for call in calls)
 
 
-def test_a_call_has_no_room_for_two_values_of_one_kind() -> None:
+def test_a_call_has_no_room_for_two_values_of_one_type() -> None:
     with pytest.raises(ValueError, match="two values"):
         to_call(carrying(0, "u:1", "u:2"))

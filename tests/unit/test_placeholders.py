@@ -15,12 +15,13 @@ PROJECT = Path(__file__).parents[2]
 def test_placeholders_are_those_the_models_leave_out() -> None:
     placeholders, blocked = Placeholders.load(PROJECT), read_blocked()
     values = [rule.value for rule in blocked if rule.match != "regex"]
-    values += ["000", "0-0", "-", "", "u1", "jane@acme.com", "nobody", "nullable"]
+    values += ["000", "0-0", "-", "", "u1", "jane@acme.com", "noone", "nullable"]
     values += [value.upper() for value in values] + [value.title() for value in values]
     for value in values:
-        for kind in ("user_id", "email", "anonymous_id"):
-            is_blocked = any(rule.blocks((kind, value)) for rule in blocked)
-            assert (Identifier(kind, value, 1) in placeholders) is is_blocked, value
+        for identifier_type in ("user_id", "email", "anonymous_id"):
+            is_blocked = any(rule.blocks((identifier_type, value)) for rule in blocked)
+            identifier = Identifier(identifier_type, value, 1)
+            assert (identifier in placeholders) is is_blocked, value
 
 
 def test_a_placeholder_may_be_one_kinds_alone() -> None:

@@ -254,7 +254,7 @@ time.sleep(600)
 """
 
 
-def test_a_worker_that_dies_with_all_locks_stops_nobody(
+def test_a_worker_that_dies_with_all_locks_stops_no_other(
     tmp_path: Path, make: MakeBuckets
 ) -> None:
     buckets = make(clock=time.monotonic_ns)

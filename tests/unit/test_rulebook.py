@@ -13,13 +13,11 @@ from connectors.events.identifiers import IdentifierRules
 from connectors.events.policy import Policy
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Concern, Rulebook
-from tests.support.rule_files import Rules, decided, event, rules
-from tests.unit.test_sdk_wire import RECORDED, body, scenarios
-
-__all__ = ["rules"]
+from tests.support.rule_files import Rules, decided, event
+from tests.support.sdk_wire import RECORDED, body, scenarios
 
 PLAN = "event: plan_changed\nconsent: [analytics]\nschema: {required: [plan_type]}\n"
-NO_CONSENT = {"consent": {"categoryPreferences": {}}}
+NO_CONSENT: dict[str, Any] = {"consent": {"categoryPreferences": {}}}
 RULES = Rulebook()  # of a project that has none
 SDKS = Origin("web", "web", "http", "s", 1_795_255_200_000_000, keeps_received_at=False)
 

@@ -1,14 +1,10 @@
 """Requests recorded from real SDKs: every event is admitted, none is refused."""
 
-import base64
-import gzip
 import json
-import zlib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from connectors.events.admission import Admission
@@ -17,34 +13,12 @@ from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
+from tests.support.sdk_wire import RECORDED, body, scenarios
 
 PROJECT = Path(__file__).parents[2]
-RECORDED = sorted((PROJECT / "tests/fixtures/sdk_wire").glob("*.ndjson"))
 NOW = 1_795_255_200_000_000  # 2026-11-21, when the requests were recorded
 ORIGIN = Origin("web", "web", "http", "segment", NOW, keeps_received_at=False)
 ADMISSION = Admission(IdentifierRules.load(PROJECT), Rulebook.load(PROJECT))
-
-
-def body(request: dict[str, Any]) -> bytes:
-    """The request's bytes; what compressed them is told by their beginning alone."""
-    if "body_base64" not in request:
-        return json.dumps(request["body_json"]).encode()
-    data = base64.b64decode(request["body_base64"])
-    if data.startswith(b"\x1f\x8b"):
-        return gzip.decompress(data)
-    if data.startswith(b"\x28\xb5\x2f\xfd"):
-        zstd: bytes = pa.input_stream(pa.py_buffer(data), compression="zstd").read()
-        return zstd
-    return zlib.decompress(data) if data.startswith(b"\x78") else data
-
-
-def scenarios(path: Path) -> dict[str, list[dict[str, Any]]]:
-    found = defaultdict(list)
-    for line in path.read_text().splitlines():
-        request = json.loads(line)
-        if "event_ids" in request:  # else it asked for settings
-            found[request["scenario"]].append(request)
-    return found
 
 
 def replayed(requests: list[dict[str, Any]]) -> tuple[Admitted, list[dict[str, Any]]]:
@@ -89,10 +63,10 @@ def test_calls_of_every_type_keep_their_meaning(path: Path) -> None:
     identify = by_type["identify"]
     traits = json.loads(identify["traits"])
     assert (traits["email"], traits["plan"]) == ("ana@shop.example", "free")
-    kinds = {
+    identifiers = {
         identifier.type: identifier.value for identifier in identify["identifiers"]
     }
-    assert kinds["email"] == "ana@shop.example"
+    assert identifiers["email"] == "ana@shop.example"
     # A PostHog server cannot say whether its id is a user's.
     assert "user_1001" in (identify["user_id"], identify["distinct_id"])
     assert by_type["group"]["group_id"] == "acme_inc"

@@ -155,7 +155,7 @@ def test_a_file_that_failed_is_never_written_to_again(
     writer.start()
     append(writer, "before")
     assert sink.wait("before")
-    (former,) = folder.glob("*.part")
+    (left,) = folder.glob("*.part")
     is_broken = True
     failing(monkeypatch, name, lambda: is_broken, code)
     append(writer, "lost")
@@ -166,8 +166,8 @@ def test_a_file_that_failed_is_never_written_to_again(
     wait_until(lambda: writer.error is None)
     append(writer, "after")
     assert sink.wait("after")
-    assert not former.exists()
-    assert former.with_suffix(".ndjson").exists()  # with what was synced before
+    assert not left.exists()
+    assert left.with_suffix(".ndjson").exists()  # with what was synced before
     writer.close()
     assert stored(folder) == ["after", "before"]
     assert writer.count_failures >= 1
@@ -245,7 +245,7 @@ def test_a_write_that_claims_more_than_it_wrote_acknowledges_nothing(
     writer.start()
     append(writer, "before")
     assert sink.wait("before")
-    (former,) = folder.glob("*.part")
+    (left,) = folder.glob("*.part")
     monkeypatch.setattr(os, "write", write)
     is_lying = True
     for name in ("lost", "lost too"):  # the second into a file that has to be proved
@@ -256,7 +256,7 @@ def test_a_write_that_claims_more_than_it_wrote_acknowledges_nothing(
     wait_until(lambda: writer.error is None)
     append(writer, "after")
     assert sink.wait("after")
-    assert not former.exists()
+    assert not left.exists()
     writer.close()
     assert stored(folder) == ["after", "before"]
 
@@ -332,7 +332,7 @@ def test_what_a_writer_holds_is_not_taken_for_a_dead_ones(folder: Path) -> None:
         (b"\0" * (3 << 20), 2),
         (b"x" * (2 << 20) + b"\n" + b"\n" * 5, 2),
         (line("c")[:-1], 2),
-        (line("c"), 2),  # whole, but nobody was told so: there is no line break
+        (line("c"), 2),  # whole, but not acknowledged: there is no line break
         (line("c") + b"\n", 3),
         (line("c" * (3 << 20)) + b"\n" + b"\0" * (2 << 20), 3),
         (b"[" * 100_000 + b"\n", 2),

@@ -10,7 +10,7 @@ import pytest
 from connectors.sources.files import chunks, rows, units
 from connectors.sources.layouts.snowplow import COLUMNS, NOT_KEPT
 
-NOBODY = "00000000-0000-0000-0000-000000000000"
+NULL_ID = "00000000-0000-0000-0000-000000000000"
 TIME = "2026-03-01 09:00:00.120"
 # The example of docs.snowplow.io/docs/events/ootb-data/user-and-session-identification
 SESSION = {
@@ -161,11 +161,11 @@ def test_without_a_session_the_collector_s_cookie_is_the_device(tmp_path: Path) 
     assert anonymous_id(tmp_path) is None
 
 
-def test_a_session_without_its_user_is_nobody_s(tmp_path: Path) -> None:
-    contexts = entities(session(userId=NOBODY))
+def test_a_session_without_its_user_has_no_person(tmp_path: Path) -> None:
+    contexts = entities(session(userId=NULL_ID))
     assert anonymous_id(tmp_path, contexts=contexts, network_userid="n") == "n"
-    assert anonymous_id(tmp_path, contexts=contexts, network_userid=NOBODY) == NOBODY
-    assert anonymous_id(tmp_path, contexts=contexts) == NOBODY  # blocked, later on
+    assert anonymous_id(tmp_path, contexts=contexts, network_userid=NULL_ID) == NULL_ID
+    assert anonymous_id(tmp_path, contexts=contexts) == NULL_ID  # blocked, later on
 
 
 @pytest.mark.parametrize(

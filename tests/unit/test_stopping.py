@@ -1,7 +1,11 @@
 """A signal ends what watches, at whatever instruction it arrives."""
 
+import signal
 import subprocess
 import sys
+
+import psutil
+import pytest
 
 INTERRUPTED = """
 import os, signal
@@ -20,3 +24,69 @@ def test_a_signal_that_interrupts_the_wait_for_it_ends_the_wait() -> None:
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "True\n", done.stderr
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from orchestration.cli.app import _stopped
+from orchestration.cli.processes import run_together
+stop = _stopped()
+run_together([[sys.executable, "-c", sys.argv[1]]], Path("."), stop, limit_s=2)
+"""
+# SIGTERM as Dagster's processes take it: by whatever handles SIGINT.
+LIKE_DAGSTER = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+try:
+    print("up", flush=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("ended", flush=True)
+"""
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(os.getpid(), below.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def together(child: str) -> "subprocess.Popen[str]":
+    """Started as a shell starts what is to run in the background."""
+    return subprocess.Popen(
+        [sys.executable, "-c", TOGETHER, child],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_dagster_ends_when_asked_though_started_in_the_background(
+    number: signal.Signals,
+) -> None:
+    with together(LIKE_DAGSTER) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.wait(60) == 0
+        assert process.stdout.readline() == "ended\n"
+
+
+def test_what_does_not_end_is_killed_with_what_it_started() -> None:
+    with together(STUBBORN) as process:
+        assert process.stdout is not None
+        children = [int(pid) for pid in process.stdout.readline().split()]
+        process.terminate()
+        assert process.wait(60) == 0
+    assert all(map(is_dead, children))
+
+
+def is_dead(pid: int) -> bool:
+    """It has ended, though whoever adopted it may not have looked yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -20,7 +20,7 @@ from connectors.landing.manifest import Manifest
 from connectors.landing.streams import SCHEMAS, UNREPEATED, rows_table, tables
 from connectors.landing.writer import write_files
 from connectors.sources.files import MAX_LINE_BYTES, units
-from tests.unit.test_admission import LIVE, NOW, TRACK, admitted, fuzzed
+from tests.support.admitting import LIVE, NOW, TRACK, admitted, fuzzed
 
 
 def landed(tmp_path: Path, out: Admitted) -> duckdb.DuckDBPyConnection:

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.events.canonical import Event
 from connectors.events.operations import Place, cast
-from tests.support.rule_files import Rules, decided, event, rules
-
-__all__ = ["rules"]
+from tests.support.rule_files import Rules, decided, event
 
 
 def after(rules: Rules, do: str, given: Event) -> Event:

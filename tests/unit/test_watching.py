@@ -13,12 +13,13 @@ from connectors.landing.prepare import prepare
 from connectors.landing.segment_writer import SegmentWriter
 from connectors.landing.segments import Record, segments_folder
 from connectors.sources.http_api.metrics import Metrics
-from tests.support.collecting import PROJECT, wait_until
+from tests.support import PROJECT
+from tests.support.collecting import wait_until
 
 CALL = {"type": "track", "event": "e", "userId": "u", "messageId": "m"}
 
 
-def test_landing_that_stays_survives_a_file_somebody_is_editing(tmp_path: Path) -> None:
+def test_landing_that_stays_survives_a_file_being_edited(tmp_path: Path) -> None:
     project, home = tmp_path / "project", Home(tmp_path / "home")
     prepare(home)
     writer = SegmentWriter(segments_folder(home), lambda tokens, error: None)

@@ -343,7 +343,7 @@ def test_of_two_who_take_a_name_at_once_one_gets_it(home: Home) -> None:
 def test_what_has_no_live_key_cannot_be_replaced(store: KeyStore) -> None:
     store.create("web")
     store.revoke("web")
-    for name in ("web", "nobody"):
+    for name in ("web", "unknown"):
         with pytest.raises(ConfigError, match="No live key"):
             store.rotate(name)
     for keep_s in (-1, float("nan"), 1e12):
@@ -371,7 +371,7 @@ def test_a_name_ends_all_its_keys_and_an_id_or_a_text_one(store: KeyStore) -> No
     assert [key.id for key in store.revoke(text)] == [first.id]
     assert [key.id for key in store.revoke(second.id)] == [second.id]
     assert [key.state(START) for key in store.list()] == ["revoked", "revoked", "live"]
-    for which in (first.id, text, "nobody"):
+    for which in (first.id, text, "unknown"):
         with pytest.raises(ConfigError, match="No live key"):
             store.revoke(which)
     with pytest.raises(ConfigError, match="mistyped"):

@@ -23,9 +23,10 @@ from connectors.landing.segments import closed_segments, segments_folder
 from connectors.sources.http_api.bodies import decoded
 from connectors.sources.http_api.request_admission import RequestAdmission, unpacked
 from connectors.sources.write_keys import WriteKey
-from tests.support.collecting import PROJECT, landed
-from tests.warehouse.conftest import Warehouse
-from tests.warehouse.test_landing_crashes import assert_balanced, assert_whole, stopped
+from tests.support import PROJECT
+from tests.support.collecting import landed
+from tests.support.crashes import assert_balanced, assert_whole, stopped
+from tests.support.warehouses import Warehouse
 
 STAGED = "+stg_events +stg_dispositions"
 

@@ -9,8 +9,9 @@ import pytest
 from connectors.events.policy import Policy
 from connectors.ingest.inbox import land_inbox
 from tests.oracles.identity import profile_id
-from tests.support.collecting import PROJECT, Collecting, collecting, make_key
-from tests.warehouse.conftest import IDENTITY, Warehouse
+from tests.support import PROJECT
+from tests.support.collecting import Collecting, collecting, make_key
+from tests.support.warehouses import IDENTITY, Warehouse
 
 PEOPLE = f"{IDENTITY} +profiles +profile_events +profile_aliases"
 OFFICE = {"User-Agent": "TestBrowser/1", "Accept-Language": "de-AT"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from orchestration.snapshot.reader import open_snapshot
 from orchestration.snapshot.writer import publish
-from tests.warehouse.conftest import AT, MakeWarehouse
+from tests.support.warehouses import AT, MakeWarehouse
 
 ORDER = {
     "type": "track",
@@ -15,7 +15,7 @@ ORDER = {
     "receivedAt": "2026-05-01T10:00:00Z",
     "properties": {"order_id": "o1", "total": 42.5, "currency": "EUR"},
 }
-NOBODY = {"type": "track", "event": "Viewed", "messageId": "m2"}
+ORPHAN = {"type": "track", "event": "Viewed", "messageId": "m2"}
 
 
 def queries(project: Path) -> list[tuple[str, str]]:
@@ -34,7 +34,7 @@ def test_every_query_shown_is_answered(
     make_warehouse: MakeWarehouse, project_path: Path
 ) -> None:
     warehouse = make_warehouse()
-    warehouse.land([ORDER, NOBODY], "web")
+    warehouse.land([ORDER, ORPHAN], "web")
     warehouse.build()
     publish(warehouse.home, at=AT)
     asked = queries(project_path)

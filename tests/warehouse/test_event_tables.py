@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.pipeline.dbt_runner import ModelsFailed
 from tests.support.hostile import NAMES as HOSTILE
-from tests.warehouse.conftest import MakeWarehouse, Warehouse
+from tests.support.warehouses import MakeWarehouse, Warehouse
 
 NEEDED = "int_dispositions int_events int_event_properties event_columns schema_changes"
 START = datetime(2026, 4, 1, tzinfo=UTC)
@@ -83,7 +83,7 @@ def changes(warehouse: Warehouse) -> list[tuple[Any, ...]]:
 
 
 def made(warehouse: Warehouse) -> dict[str, int]:
-    """The catalog's number of each event table: another one when it was made anew."""
+    """The catalog's number of each event table: another one when it was made again."""
     return dict(
         warehouse.rows(
             "select table_name, table_oid from duckdb_tables() "
@@ -573,7 +573,7 @@ def test_the_tables_do_not_depend_on_how_events_came_in(
         build(shuffled)
     assert event_tables(shuffled) == expected, seed
     told = changes(shuffled)
-    assert any(former for _, _, former, _, _ in told)  # columns were renamed on the way
+    assert any(old for _, _, old, _, _ in told)  # columns were renamed on the way
     build(shuffled, full_refresh=True)
     assert event_tables(shuffled) == expected, seed
     assert changes(shuffled) == told
@@ -609,7 +609,7 @@ def test_what_failed_midway_left_all_as_it_was_and_is_made_good(
     assert event_tables(warehouse) == mended
 
 
-def test_a_table_that_somebody_dropped_is_built_again(warehouse: Warehouse) -> None:
+def test_a_dropped_table_is_built_again(warehouse: Warehouse) -> None:
     warehouse.land([track("a", 0, {"n": 1}), track("b", 0, {"n": 1})], "app")
     build(warehouse)
     expected = event_tables(warehouse)

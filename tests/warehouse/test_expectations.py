@@ -32,7 +32,7 @@ expectations:
     type: expect_column_max_to_be_between
     kwargs: {column: count_identifiers, max_value: 10}
   - name: every_profile_has_an_email
-    description: A profile without an address reaches nobody.
+    description: A profile without an address cannot be reached.
     severity: warning
     type: expect_column_values_to_not_be_null
     kwargs: {column: email}
@@ -286,7 +286,7 @@ def test_faults_of_all_files_are_told_together(folder: Path, write: Write) -> No
         "first",
         """\
 table: identity_health
-owner: nobody
+owner: ops
 expectations:
   - name: Largest
     description: ""
@@ -321,12 +321,12 @@ expectations:
         f"{first}, line 7: `expectations.0.description`: String should have at least 1",
         f"{first}, line 8: `expectations.0.severity`: Input should be 'critical' or",
         f"{first}, line 9: `expectations.0.type`: must be a type of Great Expectations",
-        f"{sixth}, line 9: `column` stands here twice",
+        f"{sixth}, line 9: `column` is set twice",
         f"{first}, line 14: `expectations.1.kwargs`: result_format cannot be set here",
-        f"{first}, line 20: `expectations.2.kwargs`: holds always; give min_value",
-        f"{first}, line 21: `expectations.3` must hold keys: description",
+        f"{first}, line 20: `expectations.2.kwargs`: always holds; set min_value",
+        f"{first}, line 21: `expectations.3` must be a mapping with: description",
         f"{second}, line 5: not readable as YAML",
-        f"{third}, line 15: the name `largest_profile` is taken by line 5",
+        f"{third}, line 15: the name `largest_profile` is already used in line 5",
         f"{folder / 'fourth' / 'defs.yaml'}: missing",
         f"{folder / 'Fifth'}: a suite's name is lower case",
     ):
@@ -377,7 +377,7 @@ def test_types_and_kwargs_are_checked_before_anything_is_validated(
     with pytest.raises(ConfigError) as raised:
         outcomes(home, folder)
     unknown, value, kwarg, lacking = sorted(str(raised.value).splitlines())
-    assert unknown.startswith(f"{first}, line 8: `expect_all_to_be_well` is none of")
+    assert unknown.startswith(f"{first}, line 8: `expect_all_to_be_well` is not one of")
     assert value.startswith(f"{second}, line 11: `max_vlaue` is not a kwarg of expect_")
     assert "allowed are: column, condition_parser, max_value, min_value" in value
     assert kwarg.startswith(f"{second}, line 12: `max_value` of expect_column_max")

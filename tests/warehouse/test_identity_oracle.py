@@ -19,7 +19,7 @@ from tests.oracles.identity import (
     profile_id,
     resolve,
 )
-from tests.warehouse.conftest import AT, IDENTITY, Warehouse
+from tests.support.warehouses import AT, IDENTITY, Warehouse
 
 SELECT = f"{IDENTITY} +profile_aliases +profile_merges"
 PARTS = 4
@@ -50,8 +50,8 @@ def tables(warehouse: Warehouse) -> Identities:
     )
     found = Identities(
         nodes={
-            (kind, value): NodeSeen(profile, moment.replace(tzinfo=UTC))
-            for kind, value, profile, moment in nodes
+            (identifier_type, value): NodeSeen(profile, moment.replace(tzinfo=UTC))
+            for identifier_type, value, profile, moment in nodes
         },
         edges={
             ((left, left_value), (right, right_value)): EdgeSeen(
@@ -112,7 +112,7 @@ def contradictions(rng: Random, events: Sequence[OracleEvent]) -> list[OracleEve
     return again
 
 
-class FormerProfiles:
+class PastProfiles:
     """Every profile id that was ever seen, and what must have become of it."""
 
     def __init__(self) -> None:
@@ -126,14 +126,14 @@ class FormerProfiles:
         holder = {profile_id(node): seen.profile_id for node, seen in nodes.items()}
         # An identifier that was taken back, and came again, has no memory of before.
         self._forgotten |= self._seen - holder.keys()
-        former = self._seen - today
+        gone = self._seen - today
         rows = warehouse.rows(
             "select old_profile_id, profile_id from identity.profile_aliases"
         )
         aliases = dict(rows)
         assert len(rows) == len(aliases), f"{where}: an alias is there twice"
-        assert aliases.keys() <= former, where
-        assert former - self._forgotten <= aliases.keys(), where
+        assert aliases.keys() <= gone, where
+        assert gone - self._forgotten <= aliases.keys(), where
         assert aliases == {old: holder[old] for old in aliases}, where
 
 
@@ -141,15 +141,17 @@ def apart(event: OracleEvent, number: int) -> OracleEvent:
     """The event in a world of its own, beside others in one warehouse."""
 
     def other(node: Identifier) -> Identifier:
-        kind, value = node
-        match kind:
+        identifier_type, value = node
+        match identifier_type:
             case _ if value in PLACEHOLDERS:
                 return node
             case "phone":
-                return kind, value.replace("+1415", f"+1{AREA_CODES[number]}")
+                return identifier_type, value.replace(
+                    "+1415", f"+1{AREA_CODES[number]}"
+                )
             case "external_id":
-                return kind, f"{value}-{number}"
-        return kind, f"{number}-{value}"
+                return identifier_type, f"{value}-{number}"
+        return identifier_type, f"{number}-{value}"
 
     carried = tuple(map(other, event.identifiers))
     return replace(
@@ -165,7 +167,7 @@ def check_parts(
     is_full_at_last: bool,
 ) -> None:
     """Build after each part, and compare each time."""
-    former = FormerProfiles()
+    past = PastProfiles()
     arrivals: list[OracleEvent] = []
     for number, part in enumerate(parts, 1):
         arrivals += part
@@ -176,7 +178,7 @@ def check_parts(
         warehouse.build(at=at, select=SELECT, full_refresh=is_full)
         place = f"{where}, part {number}{', full refresh' if is_full else ''}"
         assert_same(tables(warehouse), resolve(first_arrivals(arrivals)), place)
-        former.check(warehouse, place)
+        past.check(warehouse, place)
 
 
 def random_parts(seed: int) -> list[list[OracleEvent]]:
@@ -252,7 +254,7 @@ STORIES: dict[str, list[list[OracleEvent]]] = {
         [seen(1, "u-first", user("u1"), BOX)],
         [seen(0, "n1", user("v1"), cookie("c"))],
     ],
-    "a distinct id is a cookie until somebody is known by it, and again after": [
+    "a distinct id is a cookie until a person is known by it, and again after": [
         [
             seen(5, "a", ("distinct_id", "d"), cookie("c")),
             seen(6, "b", ("distinct_id", "d"), BOX),

@@ -1,6 +1,5 @@
 """Landing and compaction stopped at any step lose nothing and repeat nothing."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -10,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 import pytest
 
@@ -22,11 +20,10 @@ from connectors.landing.manifest import LoadedFile, Manifest
 from connectors.landing.prepare import prepare
 from connectors.locks import exclusive
 from connectors.sources.files import units
-from tests.warehouse.conftest import MakeWarehouse
+from tests.support.crashes import Rows, assert_balanced, assert_whole, raw, stopped
+from tests.support.warehouses import MakeWarehouse
 
-Rows = dict[str, list[tuple[Any, ...]]]
 DAYS_AGO = (time.time() // 86_400 - 5) * 86_400
-STREAMS = ("events", "received_counts", "dispositions", "consent")
 
 
 def calls(name: str, *, is_plain: bool = False, count: int = 5) -> str:
@@ -65,73 +62,6 @@ def give(folder: Path, *names: str, is_plain: bool = False) -> None:
 
 def land_given(home: Home, project: Path) -> None:
     import_units(home, project, units([home.path / "given"]), "app", workers=1)
-
-
-def stopped(home: Home, project: Path, *actions: str) -> list[Home]:
-    """Copies of the home on which the action was stopped at its 1st, 2nd, … step.
-
-    Killed there, or, with a second action, paused while that one is done.
-    """
-    command = [sys.executable, "-m", "tests.support.steps", str(home.path)]
-    done = subprocess.run(
-        [*command, str(project), *actions],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    count = int(done.stdout)
-    assert count > 3, "the action takes steps"
-    name = home.path.name
-    return [Home(home.path.with_name(f"{name}-{n:03}")) for n in range(1, count + 1)]
-
-
-def raw(home: Home) -> Rows:
-    """What the manifest holds, stream by stream; instants of the import left out."""
-    found: Rows = {}
-    files = Manifest(home).files()
-    with duckdb.connect() as engine:
-        for stream in STREAMS:
-            rows: list[tuple[Any, ...]] = []
-            for file in files:
-                if file.stream == stream:
-                    path = home.raw / file.path
-                    has_own = file.tier != "load"
-                    seq = "load_seq" if has_own else f"{file.load_seq} as load_seq"
-                    left_out = "load_seq, " if has_own else ""
-                    given = engine.sql(
-                        f"select * exclude ({left_out} {LEFT_OUT[stream]}), {seq} "
-                        f"from read_parquet('{path}')"
-                    ).fetchall()
-                    assert len(given) == file.rows
-                    rows += given
-            found[stream] = sorted(rows, key=repr)
-    return found
-
-
-LEFT_OUT = {
-    "events": "received_at, timestamp, row_hash",
-    "received_counts": "segment, hour",
-    "dispositions": "received_at, reason",
-    "consent": "received_at",
-}
-
-
-def assert_whole(home: Home) -> None:
-    """Every file the manifest names is there, is what was entered, and counts once."""
-    files = Manifest(home).files()
-    for file in files:
-        data = (home.raw / file.path).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == file.sha256, file.path
-    entered = [(file.stream, name) for file in files for name in file.names]
-    assert len(entered) == len(set(entered))
-
-
-def assert_balanced(home: Home) -> None:
-    rows = raw(home)
-    received = sum(row[1] for row in rows["received_counts"])
-    assert received == len(rows["dispositions"])
 
 
 def shown(home: Home) -> Rows:
@@ -274,7 +204,7 @@ def test_preparing_a_home_never_empties_it(home: Home, project_path: Path) -> No
             [sys.executable, "-c", code, str(home.path)], cwd=project_path
         )
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=2)  # for whoever is writing the manifest
+            process.wait(timeout=2)  # for the process that writes the manifest
         home.loads.write_bytes(b"")
     assert process.wait(timeout=30) == 0
 
@@ -346,7 +276,7 @@ def test_replaced_files_stay_for_their_readers(home: Home, project_path: Path) -
     land_many(home, project_path, TWO)
     replaced = {home.raw / file.path for file in Manifest(home).files()}
     start = time.time()
-    # Long since written: it is since their replacement that nobody new finds them.
+    # Written long ago: no new reader finds them since they were replaced.
     assert compact(home, clock=lambda: start) > 0
     named = {home.raw / file.path for file in Manifest(home).files()}
     assert all(path.is_file() for path in replaced)

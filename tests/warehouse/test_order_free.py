@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.demo.generator import generate
 from tests.oracles.graphs import random_events, to_call
-from tests.warehouse.conftest import AT, LISTED, MakeWarehouse, Warehouse, differences
+from tests.support.warehouses import AT, LISTED, MakeWarehouse, Warehouse, differences
 
 BATCHES = 10
 NEEDED = (
@@ -163,7 +163,9 @@ def test_the_listed_tables_do_not_depend_on_how_events_came_in(
     became = at_once.rows("select distinct disposition from staging.int_dispositions")
     assert {"accepted", "duplicate", "conflict", "rejected"} <= {d for (d,) in became}
     ids = at_once.rows("select distinct identifier_type from identity.int_identifiers")
-    assert {"mentioned_id", "personless_id"} <= {kind for (kind,) in ids}
+    assert {"mentioned_id", "personless_id"} <= {
+        identifier_type for (identifier_type,) in ids
+    }
 
     def differs(warehouse: Warehouse, how: str) -> list[str]:
         found = differences(expected, warehouse.snapshot())

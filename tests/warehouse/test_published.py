@@ -729,14 +729,14 @@ def copies(home: Home) -> list[Home]:
 
 
 @pytest.mark.slow
-def test_killed_at_any_step_the_former_or_the_new_version_is_whole(
+def test_killed_at_any_step_the_old_or_the_new_version_is_whole(
     home: Home,
 ) -> None:
     change(home, "drop schema identity cascade; drop schema destinations cascade")
     published(home)
     change(home, "insert into audiences.aud_one values ('p2')")
     published(home, now=NOW + 1)
-    former = tables(home)
+    old = tables(home)
     change(
         home,
         "insert into audiences.aud_one values ('p3');"
@@ -745,7 +745,7 @@ def test_killed_at_any_step_the_former_or_the_new_version_is_whole(
     )
     homes = copies(home)
     new = tables(homes[-1])
-    assert new != former
+    assert new != old
     swapped = []
     for killed in homes:
         snapshot = assert_whole(killed)
@@ -754,7 +754,7 @@ def test_killed_at_any_step_the_former_or_the_new_version_is_whole(
         for path in home_versions(killed, snapshot.version):
             described = (path / "snapshot.json").read_bytes()
             assert_holds(path, msgspec.json.decode(described, type=Snapshot))
-        assert tables(killed) == (new if is_new else former), killed.path.name
+        assert tables(killed) == (new if is_new else old), killed.path.name
         published(killed, now=LATER)
         assert tables(killed) == new, killed.path.name
         assert_whole(killed)
@@ -804,8 +804,10 @@ def test_killed_at_any_time_the_next_one_goes_on(home: Home) -> None:
 
 
 # `open` of files, which comes before each fsync of one; folders are opened otherwise.
-STEPS = ("open", "os.mkdir", "os.link", "os.symlink", "os.rename", "os.remove")
-STEPS += ("os.rmdir", "os.utime")
+STEPS = {
+    *("open", "os.mkdir", "os.link", "os.symlink", "os.rename", "os.remove"),
+    *("os.rmdir", "os.utime"),
+}
 
 
 def _publish_in_steps(home: Home, at: int) -> None:

@@ -183,7 +183,7 @@ def checkout(
         shutil.copy(project_path / name, path)
     for name in ("models", "macros", "seeds", "tests/data", "orchestration/defs"):
         shutil.copytree(project_path / name, path / name)
-    # A webhook needs somebody to answer; a file does as well.
+    # A webhook needs a receiver that answers; a file does as well.
     webhook = path / "orchestration" / "defs" / "destinations" / "crm_webhook"
     (webhook / "defs.yaml").write_text(
         "type: orchestration.components.Destination\nattributes:\n  kind: file\n"

@@ -17,8 +17,9 @@ import pytest
 from connectors.ingest.importing import import_units
 from connectors.ingest.inbox import land_inbox
 from connectors.sources.files import units
-from tests.support.collecting import PROJECT, Collecting, collecting, make_key
-from tests.warehouse.conftest import IDENTITY, MakeWarehouse, Warehouse
+from tests.support import PROJECT
+from tests.support.collecting import Collecting, collecting, make_key
+from tests.support.warehouses import IDENTITY, MakeWarehouse, Warehouse
 
 EXAMPLES = Path(__file__).parents[1] / "fixtures" / "vendor_examples"
 COLUMNS = json.loads((EXAMPLES / "snowplow_columns.json").read_text())

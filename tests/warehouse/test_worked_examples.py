@@ -16,7 +16,7 @@ from orchestration.pipeline.dbt_runner import Models
 from orchestration.project import Project
 from tests.oracles.identity import profile_id
 from tests.support.collecting import collecting, make_key
-from tests.warehouse.conftest import IDENTITY, MakeWarehouse, Warehouse
+from tests.support.warehouses import IDENTITY, MakeWarehouse, Warehouse
 
 BASE = datetime(2026, 5, 1, tzinfo=UTC)
 PEOPLE = f"{IDENTITY} +stg_events +profiles +groups +group_members +consent"
@@ -101,13 +101,13 @@ def identify(number: int, user: str, **traits: str) -> Call:
 def identities(warehouse: Warehouse) -> set[frozenset[tuple[str, str]]]:
     """The identifiers of each profile."""
     found: dict[str, set[tuple[str, str]]] = {}
-    for profile, kind, value in warehouse.rows(
+    for profile, identifier_type, value in warehouse.rows(
         """
         select profile_id, identifier_type, identifier_value
         from identity.identity_nodes
         """
     ):
-        found.setdefault(profile, set()).add((kind, value))
+        found.setdefault(profile, set()).add((identifier_type, value))
     return {frozenset(profile) for profile in found.values()}
 
 
@@ -128,13 +128,13 @@ FIELDS = ("userId", "anonymousId", "distinct_id")
 REAL = ["tester", "Test1", "test@shop.example", "n/a-1", "nanette", "unknown_7", "10"]
 
 
-def test_what_people_type_instead_of_an_id_is_nobody(warehouse: Warehouse) -> None:
+def test_what_people_type_instead_of_an_id_is_no_person(warehouse: Warehouse) -> None:
     calls = [
         call(f"{number}-{field}", minutes(number), event="Viewed", **{field: value})
         for number, value in enumerate(PLACEHOLDERS + REAL)
         for field in FIELDS
     ]
-    # Beside an id of its own a placeholder links nobody.
+    # Beside an id of its own a placeholder links no one.
     calls += [
         identify(number, f"u{number}", email="N/A") | {"anonymousId": value}
         for number, value in enumerate(PLACEHOLDERS)
@@ -145,15 +145,15 @@ def test_what_people_type_instead_of_an_id_is_nobody(warehouse: Warehouse) -> No
 
     assert warehouse.count("staging.events") == len(calls)
     owners = {frozenset({("user_id", f"u{n}")}) for n in range(len(PLACEHOLDERS))}
-    for kind in ("user_id", "anonymous_id"):
-        owners |= {frozenset({(kind, value)}) for value in REAL}
+    for identifier_type in ("user_id", "anonymous_id"):
+        owners |= {frozenset({(identifier_type, value)}) for value in REAL}
     assert identities(warehouse) == owners
     assert warehouse.count("profiles.profiles") == len(owners)
     query = "select message_id from profiles.profile_events"
     attached = {message for (message,) in warehouse.rows(query)}
-    nobodys = {f"{n}-{f}" for n in range(len(PLACEHOLDERS)) for f in FIELDS}
-    assert not attached & nobodys
-    assert len(attached) == len(calls) - len(nobodys)
+    unattached = {f"{n}-{f}" for n in range(len(PLACEHOLDERS)) for f in FIELDS}
+    assert not attached & unattached
+    assert len(attached) == len(calls) - len(unattached)
 
 
 # One call, all or nothing
@@ -290,7 +290,7 @@ def test_order_does_not_matter(make_example: MakeWarehouse, how: str) -> None:
     ]
     if how == "one batch":
         batches = [[given for batch in batches for given in batch]]
-    # The same in each world: e-mail and u1 come together, kinds in order.
+    # The same in each world: e-mail and u1 come together, types in order.
     janes = [profile_id(("email", f"jane{world}@acme.com")) for world in range(24)]
 
     def check() -> None:
@@ -474,7 +474,7 @@ def test_another_group_ends_the_membership_before_it(warehouse: Warehouse) -> No
     ) == [("acme", "plan-2"), ("orbit", "plan-3"), ("umbra", "plan-5")]
 
 
-def test_consent_is_the_most_restrictive_until_somebody_states_anew(
+def test_consent_is_the_most_restrictive_until_a_new_statement(
     warehouse: Warehouse,
 ) -> None:
     def states(number: int, granted: bool, **ids: str) -> Call:
@@ -498,7 +498,7 @@ def test_consent_is_the_most_restrictive_until_somebody_states_anew(
     warehouse.land(said, "app")
     warehouse.build(select=PEOPLE)
     assert granted() == {"browser": False, "u": True}
-    # They turn out to be one person: nobody asked that person since.
+    # They turn out to be one person, who was not asked since.
     warehouse.land([identify(3, "u") | {"anonymousId": "browser"}], "app")
     warehouse.build(select=PEOPLE)
     assert granted() == {"browser": False, "u": False}

@@ -46,9 +46,9 @@ class Metrics:
     def save(self) -> None:
         """Write this worker's counts to its file."""
         rows = [(name, labels, n) for (name, labels), n in self._counts.items()]
-        beside = self._path.with_suffix(".new")
-        beside.write_bytes(msgspec.json.encode(rows))
-        beside.replace(self._path)
+        temporary = self._path.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(rows))
+        temporary.replace(self._path)
 
     def tell_fault(self, reason: str | None) -> None:
         """Tell the other workers that this one cannot store; None clears it."""

@@ -1,4 +1,4 @@
-"""Receipts: the answer to each event of a request, for senders that ask for them."""
+"""Receipts: the answer to each event of a request, for senders that request them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ __all__ = ["Receipt", "posthog_v1", "with_receipts"]
 
 
 class Receipt(NamedTuple):
-    """What became of one item."""
+    """The result of one item, as its sender gets it."""
 
     id: str | None
     status: str
@@ -25,7 +25,7 @@ _POSTHOG_RESULTS = {"admitted": "ok", "rate_limited": "retry"}
 
 
 def posthog_v1(receipts: Sequence[Receipt]) -> Answer:
-    """PostHog's newer protocol asks for a result by event id."""
+    """Answer in PostHog's newer protocol, with a result per event id."""
     results = {
         receipt.id: {
             "result": _POSTHOG_RESULTS.get(receipt.status, "drop"),

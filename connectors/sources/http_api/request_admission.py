@@ -10,7 +10,7 @@ from connectors.events.admission import Admission
 from connectors.events.decisions import AdmissionDecision, NotAdmitted
 from connectors.events.event_builder import Origin
 from connectors.events.naming import as_text
-from connectors.events.rows import given_id
+from connectors.events.rows import sent_id
 from connectors.events.rulebook import Concern, Rulebook
 from connectors.events.shapes import items
 from connectors.landing.segments import Record
@@ -57,7 +57,7 @@ class RequestAdmission:
         self._has_waits = any(step.waits for step in rulebook.transformations)
         self._latest = 0
 
-    def may_wait(self, given: list[Any], key: WriteKey) -> bool:
+    def may_wait(self, items: list[Any], key: WriteKey) -> bool:
         """Return whether deciding about these items may call another server."""
         return self._has_waits and any(
             self._concerns(
@@ -67,7 +67,7 @@ class RequestAdmission:
                 as_text(item.get("event")),
             )
             == Concern.WAITS
-            for item in given
+            for item in items
             if type(item) is dict
         )
 
@@ -84,7 +84,7 @@ class RequestAdmission:
 
     def take(
         self,
-        given: list[Any],
+        sent: list[Any],
         key: WriteKey,
         channel: str,
         *,
@@ -103,7 +103,7 @@ class RequestAdmission:
             scope=key.scope,
             channel=channel,
             received_at=self.received_at(),
-            items=given,
+            items=sent,
             gpc=gpc,
         )
         origin = Origin(
@@ -123,7 +123,7 @@ class RequestAdmission:
         decide, decisions = self._decide, {}
         may_be_large = size_bytes > key.policy.max_event_bytes
         watched: list[Watched] = []
-        for index, item in enumerate(given):
+        for index, item in enumerate(sent):
             size = len(_encode(item)) if may_be_large else 0
             if is_watched:
                 applied: list[str] = []
@@ -138,16 +138,16 @@ class RequestAdmission:
             if any(not decision.is_kept for decision in decisions.values()):
                 record.items = [
                     item if index not in decisions or decisions[index].is_kept else None
-                    for index, item in enumerate(given)
+                    for index, item in enumerate(sent)
                 ]
         if self._has_waits:
             record.received_at = self.received_at()  # deciding may have taken a while
-        receipts = _receipts(given, decisions) if wants_receipts else []
+        receipts = _receipts(sent, decisions) if wants_receipts else []
         return _taken(record, size_bytes, receipts, watched)
 
     def decide(
         self,
-        given: list[Any],
+        sent: list[Any],
         outcome: NotAdmitted,
         key: WriteKey,
         channel: str,
@@ -159,9 +159,9 @@ class RequestAdmission:
             index: AdmissionDecision(
                 disposition=outcome.disposition,
                 reason=outcome.reason,
-                message_id=given_id(item),
+                message_id=sent_id(item),
             )
-            for index, item in enumerate(given)
+            for index, item in enumerate(sent)
         }
         record = Record(
             source=key.name,
@@ -169,12 +169,12 @@ class RequestAdmission:
             channel=channel,
             received_at=self.received_at(),
             items=[
-                item if decisions[i].is_kept else None for i, item in enumerate(given)
+                item if decisions[i].is_kept else None for i, item in enumerate(sent)
             ],
             decisions=decisions,
         )
-        watched = [Watched(item, decisions[i], []) for i, item in enumerate(given)]
-        receipts = _receipts(given, decisions)
+        watched = [Watched(item, decisions[i], []) for i, item in enumerate(sent)]
+        receipts = _receipts(sent, decisions)
         return _taken(record, 0, receipts, watched if is_watched else ())
 
     def refuse(
@@ -227,13 +227,13 @@ def _taken(
 
 
 def _receipts(
-    given: Sequence[Any], decisions: dict[int, AdmissionDecision]
+    sent: Sequence[Any], decisions: dict[int, AdmissionDecision]
 ) -> list[Receipt]:
     receipts = []
-    for index, item in enumerate(given):
+    for index, item in enumerate(sent):
         decision = decisions.get(index, _ADMITTED)
         # The item's own id first: PostHog's SDK looks for its `uuid`.
-        id_ = decision.message_id or given_id(item)
+        id_ = decision.message_id or sent_id(item)
         receipts.append(Receipt(id_, decision.disposition, decision.reason))
     return receipts
 
@@ -256,8 +256,8 @@ def unpacked(
 
     An item without a type gets the type of its path.
     """
-    given = items(value)
-    for index, item in enumerate(given):
+    sent = items(value)
+    for index, item in enumerate(sent):
         if type(item) is not dict:
             continue
         for owner in (item, item.get("properties")):
@@ -268,5 +268,5 @@ def unpacked(
                 if type(text) is str and (text == key_text or find(text)):
                     del owner[name]
         if type_ is not None and item.get("type") is None:
-            given[index] = {**item, "type": type_}
-    return given
+            sent[index] = {**item, "type": type_}
+    return sent

@@ -1,7 +1,7 @@
 """The supervisor: worker processes on one listening socket.
 
-The parent holds only the socket and the rules: it forks the workers, replaces one that
-dies immediately, and on SIGHUP reloads the rules and swaps all workers without closing
+The parent holds only the socket and the rules: it forks the workers, replaces a dead
+one immediately, and on SIGHUP reloads the rules and swaps all workers without closing
 the socket. Clients that connect meanwhile wait in its queue. The parent has no threads
 and no event loop, so that forking is safe.
 """

@@ -1,4 +1,4 @@
-"""How much one worker process reads, unpacks and looks up at a time."""
+"""Limits how much one worker process reads, unpacks and looks up at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,22 +15,21 @@ __all__ = ["LARGE_BYTES", "Workload", "beside_the_loop"]
 _Result = TypeVar("_Result")
 
 UNFINISHED_BYTES = 64 << 20
-"""Of all bodies that are arriving, or wait to be unpacked, at once."""
+"""Limit of all bodies that are arriving, or waiting to be unpacked, at once."""
 
 LARGE_BYTES = 256 << 10
-"""A body of more, decompressed, is unpacked in a thread, one at a time: as decoded
-values it is many times its size."""
+"""A larger body, decompressed, is unpacked in a thread, one at a time: its decoded
+values take many times its size."""
 
 LOOKUP_THREADS = 16
-"""Of one worker: so many requests wait for another server at a time; others queue, as
-long as their bodies come to less than UNFINISHED_BYTES, each counted as LARGE_BYTES at
-least."""
+"""Per worker: how many requests wait for another server at a time; others queue while
+their bodies total less than UNFINISHED_BYTES, each counted as at least LARGE_BYTES."""
 
-_CROWDED = error(503, "too_busy", "Too much arrives at once.", retry_after_s=1)
+_CROWDED = error(503, "too_busy", "Too many requests at once.", retry_after_s=1)
 
 
 class Workload:
-    """The unfinished requests of one worker process; what is too much is refused."""
+    """The unfinished requests of one worker process; refuses those over its limits."""
 
     def __init__(self) -> None:
         self._budget = Budget(UNFINISHED_BYTES)
@@ -39,7 +38,7 @@ class Workload:
         self._looking_up = Budget(UNFINISHED_BYTES)
 
     async def read(self, request: Request, limit: int) -> bytes | None:
-        """The body as it came; None when the client went away."""
+        """Return the raw body, or None if the client disconnected."""
         announced = request.headers.get(b"content-length")
         try:
             return await read_body(request.receive, announced, limit, self._budget)
@@ -48,10 +47,10 @@ class Workload:
 
     @asynccontextmanager
     async def alone(self, size_bytes: int) -> AsyncIterator[None]:
-        """One large body at a time is unpacked, however many arrive; the others wait.
+        """Unpack one large body at a time; the others wait.
 
         Raises:
-            Refused: too many wait already.
+            Refused: too many are already waiting.
         """
         try:
             self._budget.take(size_bytes)
@@ -66,10 +65,10 @@ class Workload:
     async def among_lookups(
         self, size_bytes: int, work: Callable[[], _Result]
     ) -> _Result:
-        """Work in threads of their own, so that a slow server delays nothing else.
+        """Run the work in separate threads, so that a slow server delays nothing else.
 
         Raises:
-            Refused: too many wait already.
+            Refused: too many are already waiting.
         """
         size_bytes = max(size_bytes, LARGE_BYTES)
         try:
@@ -84,7 +83,7 @@ class Workload:
 
 
 async def beside_the_loop(size_bytes: int, work: Callable[[], _Result]) -> _Result:
-    """What the work returns; in a thread when there is much of it."""
+    """Return the result of the work; run it in a thread if there is much of it."""
     if size_bytes > LARGE_BYTES:
         return await asyncio.to_thread(work)
     return work()

@@ -58,11 +58,11 @@ class Layout:
 @cache
 def layouts() -> dict[str, Layout]:
     """Return every layout of this package by format name, sorted."""
-    found = {}
+    result = {}
     for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         module = importlib.import_module(f"{__name__}.{name}")
         format_ = name.replace("_", "-")
-        found[format_] = Layout(
+        result[format_] = Layout(
             format=format_,
             translate=module.translate,
             looks_like=module.looks_like,
@@ -71,7 +71,7 @@ def layouts() -> dict[str, Layout]:
             is_export=getattr(module, "is_export", None),
             read=getattr(module, "read", None),
         )
-    return found
+    return result
 
 
 def compact(call: dict[str, Any]) -> dict[str, Any]:

@@ -36,12 +36,12 @@ def translate(row: Any) -> dict[str, Any]:
     """
     if not isinstance(row, dict):
         raise Untranslatable("row is not an object")
-    event, given = row.get("event"), row.get("properties")
+    event, sent = row.get("event"), row.get("properties")
     if not isinstance(event, str):
         raise Untranslatable("event is not a name")
-    if not isinstance(given, dict):
+    if not isinstance(sent, dict):
         raise Untranslatable("properties is not an object")
-    properties = dict(given)
+    properties = dict(sent)
     time = properties.pop("time", None)
     if time is None:
         raise Untranslatable("properties.time is missing")

@@ -155,9 +155,9 @@ def _rows(
     connection.execute("drop table if exists reject_errors")
     connection.execute("drop table if exists reject_scans")
     source = _csv(file, "store_rejects = true")
-    found = connection.execute(f"select to_json({select}) from {source} {without}")
+    result = connection.execute(f"select to_json({select}) from {source} {without}")
     prefix = b'{"table":%b,"row":' % json.dumps(table).encode()
-    while rows := found.fetchmany(_FETCH_ROWS):
+    while rows := result.fetchmany(_FETCH_ROWS):
         for (value,) in rows:
             yield prefix + value.encode() + b"}\n"
     rejected = connection.execute(
@@ -180,8 +180,8 @@ def _typed(
             f" bool_and({name}[1] in ('[', '{{') and json_valid({name}))"
             for name in map(_quoted, open_columns)
         )
-        found = connection.execute(f"select {tests} from {_csv(file)}").fetchone()
-        answers = iter(found or ())
+        result = connection.execute(f"select {tests} from {_csv(file)}").fetchone()
+        answers = iter(result or ())
         pairs = zip(open_columns, answers, answers, strict=True)
         is_json = {
             name for name, is_scalar, is_nested in pairs if is_scalar or is_nested
@@ -206,8 +206,8 @@ def _header(file: Path) -> list[str]:
     """Return the column names as DuckDB reads them; none for an unreadable file."""
     try:
         with duckdb.connect() as connection:
-            found = connection.execute(f"from {_csv(file)} limit 0")
-            return [column[0] for column in found.description or ()]
+            result = connection.execute(f"from {_csv(file)} limit 0")
+            return [column[0] for column in result.description or ()]
     except duckdb.Error:
         return []
 

@@ -1,0 +1,94 @@
+"""The typed tables of events: one asset each, made beside `events.event_columns`."""
+
+from collections.abc import Collection, Iterator
+
+import dagster as dg
+import duckdb
+import msgspec
+
+from connectors.errors import ConfigError
+from connectors.home import Home
+from orchestration.assets.columns import Columns
+from orchestration.snapshot.reader import SnapshotTable, read_snapshot
+
+__all__ = ["REGISTRY", "event_table_specs", "materializations"]
+
+SCHEMA = "events"
+REGISTRY = dg.AssetKey([SCHEMA, "event_columns"])
+LANDED_WITH = ("raw", "dispositions")
+"""A published stream, which knows the last load that the models had seen."""
+
+
+def event_table_specs(
+    home: Home, models: Collection[dg.AssetKey]
+) -> list[dg.AssetSpec]:
+    """The event tables of the published snapshot; reads one file, opens no warehouse.
+
+    Names come from what was sent, so a table that a run adds is an asset when the
+    definitions are loaded next.
+    """
+    return [
+        dg.AssetSpec(
+            key,
+            deps=[REGISTRY],
+            group_name=SCHEMA,
+            kinds={"duckdb", "table"},
+            description=f"One row per accepted event `{table.name}`, one typed column "
+            "per property. A run makes and widens it with `event_columns`.",
+            metadata={
+                "dagster/column_schema": dg.TableSchema(
+                    [dg.TableColumn(*column) for column in table.columns.items()]
+                )
+            },
+        )
+        for (schema, name), table in _published(home).items()
+        if schema == SCHEMA and (key := dg.AssetKey([schema, name])) not in models
+    ]
+
+
+def materializations(
+    home: Home,
+    warehouse: duckdb.DuckDBPyConnection,
+    columns: Columns,
+    models: Collection[dg.AssetKey],
+) -> Iterator[dg.AssetMaterialization]:
+    """One for each event table that differs from the published one.
+
+    By its columns, its number of rows, or an event of it that has landed since.
+    """
+    published = _published(home)
+    stream = published.get(LANDED_WITH)
+    seen = stream.load_seq if stream and stream.load_seq is not None else -1
+    news = {
+        table
+        for (table,) in warehouse.execute(
+            "select distinct table_name from events.event_columns where event in "
+            "(select event from staging.int_events where load_seq > ?)",
+            [seen],
+        ).fetchall()
+    }
+    for (table,) in warehouse.execute(
+        "select table_name from duckdb_tables() where schema_name = ? order by all",
+        [SCHEMA],
+    ).fetchall():
+        key = dg.AssetKey([SCHEMA, table])
+        if key in models or "__" in table:  # what belongs to the registry
+            continue
+        metadata = columns.metadata(SCHEMA, table, None)
+        former = published.get((SCHEMA, table))
+        held = metadata["dagster/column_schema"].columns
+        if (
+            table in news
+            or former is None
+            or former.rows != metadata["dagster/row_count"]
+            or [*former.columns.items()] != [(one.name, one.type) for one in held]
+        ):
+            yield dg.AssetMaterialization(key, metadata=metadata)
+
+
+def _published(home: Home) -> dict[tuple[str, str], SnapshotTable]:
+    try:
+        tables = read_snapshot(home).tables
+    except (ConfigError, FileNotFoundError, msgspec.MsgspecError):
+        return {}  # nothing yet, or the next run publishes all of it anew
+    return {(table.schema, table.name): table for table in tables}

@@ -1,0 +1,52 @@
+"""Commands that run side by side until one ends or all are to stop."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["run_together"]
+
+LOOK_S = 0.5
+
+
+def run_together(
+    commands: Sequence[Sequence[str]],
+    folder: Path,
+    stop: threading.Event,
+    *,
+    limit_s: float,
+) -> list[int]:
+    """Run the commands until `stop` is set or one of them ends; give their exit codes.
+
+    Each is asked to end its own children. What is left of it after `limit_s` is killed.
+    """
+    children = [
+        subprocess.Popen(command, cwd=folder, start_new_session=True)
+        for command in commands
+    ]
+    try:
+        while not stop.wait(LOOK_S) and all(c.poll() is None for c in children):
+            pass
+    finally:
+        _end(children, limit_s)
+    return [child.returncode for child in children]
+
+
+def _end(children: Sequence["subprocess.Popen[bytes]"], limit_s: float) -> None:
+    # Not its group: Dagster's processes are asked by the one that started them.
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + limit_s
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(0, deadline - time.monotonic()))
+    for child in children:
+        # The group outlives the process that led it.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
