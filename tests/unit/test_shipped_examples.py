@@ -20,7 +20,7 @@ from connectors.sources.forms import Forms
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from connectors.sources.signatures import BadSignature
 from orchestration.demo.inbound import form, stripe_signature
-from tests.unit.test_sdk_wire import RECORDED, body, scenarios
+from tests.support.sdk_wire import RECORDED, body, scenarios
 
 PROJECT = Path(__file__).parents[2]
 FIXTURES = PROJECT / "tests" / "fixtures"
@@ -138,9 +138,9 @@ OPTIONAL = "signature: {scheme: stripe, secret_env: A, optional: %s}\n"
 @pytest.mark.parametrize(
     ("text", "env", "said"),
     [
-        (OPTIONAL % "false", {}, "environment variable A is not set"),
+        (OPTIONAL % "false", {}, "the variable A is not set"),
         (OPTIONAL % "maybe", {"A": SECRET}, "must be true or false"),
-        (OPTIONAL % "true", {"A": "short"}, "variable A: a secret must have at least"),
+        (OPTIONAL % "true", {"A": "short"}, "the variable A: a secret has at least"),
         (
             OPTIONAL % "true" + "examples: [{body: {}, events: []}]",
             {},
