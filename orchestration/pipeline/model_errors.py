@@ -120,9 +120,7 @@ def _engine_line(message: str, node: Any, project: Path) -> int | None:
         return None
     if node.contract.enforced:
         # dbt checks it by a query of its own, before it writes the statement.
-        statement = f"
-DESCRIBE (select * from (
-{node.compiled_code}"
+        statement = f"\nDESCRIBE (select * from (\n{node.compiled_code}"
     elif node.build_path:
         statement = (project / node.build_path).read_text()
     else:
