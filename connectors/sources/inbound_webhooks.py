@@ -1,7 +1,7 @@
 """Converts webhooks of other systems to calls, configured in `sources/webhooks/`.
 
-`<source>.yml` tells how the sender signs and what its payloads mean; adding a sender is
-adding that file. `docs/inbound.md` describes it.
+`<source>.yml` describes the sender's signature and how to map its payloads; to add a
+sender, add its file. `docs/inbound.md` describes it.
 """
 
 import os
@@ -69,7 +69,7 @@ class UnknownWebhook(LookupError):
 
 
 _Conditions = Sequence[tuple[Expression, Sequence[Any]]]
-"""Each value is one of those beside it."""
+"""Each value must be one of those beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,29 +245,31 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature | None:
 
 
 def _fields(section: Section, has_each: bool) -> dict[str, Expression]:
-    """What a mapping says of its call, or the file of all its calls."""
-    found: dict[str, Expression | None] = {"type": section.take("type", _type, None)}
+    """Return the expressions of a mapping, or those the file sets for all of them."""
+    expressions: dict[str, Expression | None] = {
+        "type": section.take("type", _type, None)
+    }
     for key, name in _TEXTS.items():
-        found[name] = section.take(key, read_text, None)
+        expressions[name] = section.take(key, read_text, None)
     for key, name in _VARYING.items():
-        found[name] = section.take(key, read_varying, None)
+        expressions[name] = section.take(key, read_varying, None)
     for key, name in _OBJECTS.items():
         is_object = isinstance(section.content.get(key), dict)
-        found[name] = (
+        expressions[name] = (
             _object(section.inner(key))
             if is_object
             else section.take(key, read_path, None)
         )
-    message_id = found["messageId"]
+    message_id = expressions["messageId"]
     if has_each and message_id and "$item" not in section.content["message_id"]:
-        found["messageId"] = numbered(message_id)
-    return {name: value for name, value in found.items() if value is not None}
+        expressions["messageId"] = numbered(message_id)
+    return {name: value for name, value in expressions.items() if value is not None}
 
 
 def _completed(
     fields: Mapping[str, Expression], received: str
 ) -> dict[str, Expression]:
-    """With what a call needs and the file does not say."""
+    """Add the defaults of the fields a call needs."""
     typed = {"type": constant("track"), **fields}
     if typed["type"](Delivery(None, {}, None)) != "track":
         return typed
@@ -285,9 +287,9 @@ def _object(section: Section) -> Expression:
         )
 
     def made(delivery: Delivery) -> Any:
-        given = {key: value(delivery) for key, value in members.items()}
-        found = {key: value for key, value in given.items() if value is not UNSET}
-        return found if found or not members else UNSET
+        values = {key: value(delivery) for key, value in members.items()}
+        present = {key: value for key, value in values.items() if value is not UNSET}
+        return present if present or not members else UNSET
 
     return made
 
@@ -307,8 +309,8 @@ def _conditions(section: Section) -> _Conditions:
 
 def _hold(conditions: _Conditions, delivery: Delivery) -> bool:
     for path, allowed in conditions:
-        found = path(delivery)
-        if not any(_same(None if found is UNSET else found, one) for one in allowed):
+        value = path(delivery)
+        if not any(_same(None if value is UNSET else value, one) for one in allowed):
             return False
     return True
 
@@ -350,8 +352,8 @@ def _anything(value: Any) -> Any:
 def _try(example: Section, webhook: _Webhook) -> None:
     """Run an example; each difference from its `events` is a fault at its line."""
     body = example.take("body", _anything, None)
-    given = example.inner("headers").content if example.has("headers") else {}
-    headers = {str(name).lower(): str(value) for name, value in given.items()}
+    headers_sent = example.inner("headers").content if example.has("headers") else {}
+    headers = {str(name).lower(): str(value) for name, value in headers_sent.items()}
     expected = example.members("events")
     if not (example.has("body") and example.has("events")):
         example.fault("needs the keys `body` and `events`")
@@ -360,18 +362,25 @@ def _try(example: Section, webhook: _Webhook) -> None:
         example.fault(f"lists {len(expected)} events, but gets {len(made)}")
     for event, call in zip(expected, made, strict=False):
         for key, name in _KEYS.items():
-            said, found = event.take(key, _anything, None), call.get(name)
-            if event.has(key) and said != found:
-                event.fault(f"differs from the result{_where(said, found)}", key)
+            expected_value, actual = event.take(key, _anything, None), call.get(name)
+            if event.has(key) and expected_value != actual:
+                event.fault(
+                    f"differs from the result{_where(expected_value, actual)}", key
+                )
         event.end()
     example.end()
 
 
-def _where(said: Any, made: Any) -> str:
+def _where(expected: Any, actual: Any) -> str:
     """Name the first member in which two objects differ; no values."""
-    if type(said) is not dict or type(made) is not dict:
+    if type(expected) is not dict or type(actual) is not dict:
         return ""
-    both = sorted(said.keys() | made.keys())
+    both = sorted(expected.keys() | actual.keys())
     return next(
-        (f": see `{k}`" for k in both if said.get(k, UNSET) != made.get(k, UNSET)), ""
+        (
+            f": see `{k}`"
+            for k in both
+            if expected.get(k, UNSET) != actual.get(k, UNSET)
+        ),
+        "",
     )

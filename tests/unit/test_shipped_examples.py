@@ -138,9 +138,9 @@ OPTIONAL = "signature: {scheme: stripe, secret_env: A, optional: %s}\n"
 @pytest.mark.parametrize(
     ("text", "env", "said"),
     [
-        (OPTIONAL % "false", {}, "the variable A is not set"),
+        (OPTIONAL % "false", {}, "environment variable A is not set"),
         (OPTIONAL % "maybe", {"A": SECRET}, "must be true or false"),
-        (OPTIONAL % "true", {"A": "short"}, "the variable A: a secret has at least"),
+        (OPTIONAL % "true", {"A": "short"}, "variable A: a secret must have at least"),
         (
             OPTIONAL % "true" + "examples: [{body: {}, events: []}]",
             {},
