@@ -44,7 +44,7 @@ def graph(
     """
     models.project.check(with_variables=False)
     with warnings.catch_warnings():
-        # Of references from assets to the files that define them.
+        # About references from assets to the files that define them.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return _graph(models, under_way)
 
@@ -84,10 +84,10 @@ def _graph(models: Models, under_way: Callable[[], Run | None]) -> dg.Definition
 
 
 def _components(project: Project) -> dg.Definitions:
-    """What the files below `orchestration/defs` define.
+    """Return the definitions of the files below `orchestration/defs`.
 
-    By folder and not by the module's name, as `load_from_defs_folder` does: this code
-    may be installed elsewhere than in the project it runs.
+    Found by folder, not by module name as `load_from_defs_folder` does: this code may
+    be installed outside the project it runs.
     """
     if not any(project.defs.rglob("*.*")):
         return dg.Definitions()

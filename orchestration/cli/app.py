@@ -295,7 +295,8 @@ def dev(
         [loomline, "sandbox", "--port", str(sandbox_port)],
         [loomline, "collect", "--port", str(collector_port)],
         [loomline, "land", "--watch"],
-        [str(here / "dg"), "dev", "--port", str(port)],
+        # Without its own check: that of the project, above, looks at every file.
+        [str(here / "dg"), "dev", "--no-check-yaml", "--port", str(port)],
     ]
     # Before they start: Dagster's processes give SIGTERM the handler of SIGINT, which a
     # shell in the background leaves ignored. Handled here, they have the default.

@@ -116,10 +116,17 @@ def _engine_line(message: str, node: Any, project: Path) -> int | None:
     those that Jinja replaced, which is where a call of macros begins.
     """
     found = _STATEMENT_LINE.search(message)
-    if found is None or not node.compiled_code or not node.build_path:
+    if found is None or not node.compiled_code:
+        return None
+    if node.contract.enforced:
+        # dbt checks it by a query of its own, before it writes the statement.
+        statement = f"\nDESCRIBE (select * from (\n{node.compiled_code}"
+    elif node.build_path:
+        statement = (project / node.build_path).read_text()
+    else:
         return None
     compiled = node.compiled_code.strip()
-    before, inside, _ = (project / node.build_path).read_text().partition(compiled)
+    before, inside, _ = statement.partition(compiled)
     raw = str(node.raw_code)
     source = raw.strip().splitlines()
     lines = compiled.splitlines() if inside else []
