@@ -16,15 +16,15 @@ __all__ = ["REGISTRY", "event_table_specs", "materializations"]
 SCHEMA = "events"
 REGISTRY = dg.AssetKey([SCHEMA, "event_columns"])
 LANDED_WITH = ("raw", "dispositions")
-"""A published stream, which knows the last load that the models had seen."""
+"""The published stream that names the last load the models have read."""
 
 
 def event_table_specs(
     home: Home, models: Collection[dg.AssetKey]
 ) -> list[dg.AssetSpec]:
-    """The event tables of the published snapshot; reads one file, opens no warehouse.
+    """Return the event tables of the published snapshot; opens no warehouse.
 
-    Names come from what was sent, so a table that a run adds is an asset when the
+    Senders name the events, so a table that a run adds becomes an asset when the
     definitions are loaded next.
     """
     return [
@@ -52,9 +52,9 @@ def materializations(
     columns: Columns,
     models: Collection[dg.AssetKey],
 ) -> Iterator[dg.AssetMaterialization]:
-    """One for each event table that differs from the published one.
+    """Yield one for each event table that differs from its published version.
 
-    By its columns, its number of rows, or an event of it that has landed since.
+    Compares columns and row counts, and looks for events that have landed since.
     """
     published = _published(home)
     stream = published.get(LANDED_WITH)
@@ -72,7 +72,7 @@ def materializations(
         [SCHEMA],
     ).fetchall():
         key = dg.AssetKey([SCHEMA, table])
-        if key in models or "__" in table:  # what belongs to the registry
+        if key in models or "__" in table:  # tables of the registry itself
             continue
         metadata = columns.metadata(SCHEMA, table, None)
         former = published.get((SCHEMA, table))

@@ -9,7 +9,11 @@ import dagster as dg
 import msgspec
 
 from connectors.errors import ConfigError
-from orchestration.assets.checks import checked_assets, expectation_checks
+from orchestration.assets.checks import (
+    checked_assets,
+    expectation_checks,
+    name_checks,
+)
 from orchestration.assets.dbt_assets import model_assets
 from orchestration.assets.event_tables import event_table_specs
 from orchestration.assets.landing import landing_assets
@@ -40,7 +44,7 @@ def graph(
     """
     models.project.check(with_variables=False)
     with warnings.catch_warnings():
-        # Of references from assets to the files that define them.
+        # About references from assets to the files that define them.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return _graph(models, under_way)
 
@@ -65,7 +69,10 @@ def _graph(models: Models, under_way: Callable[[], Run | None]) -> dg.Definition
             models_asset,
             *event_tables,
         ],
-        asset_checks=[expectation_checks(suites)] if suites else [],
+        asset_checks=[
+            *([expectation_checks(suites)] if suites else []),
+            *([name_checks(audiences)] if audiences else []),
+        ],
         jobs=jobs,
         schedules=schedules,
         sensors=sensors,
@@ -77,10 +84,10 @@ def _graph(models: Models, under_way: Callable[[], Run | None]) -> dg.Definition
 
 
 def _components(project: Project) -> dg.Definitions:
-    """What the files below `orchestration/defs` define.
+    """Return the definitions of the files below `orchestration/defs`.
 
-    By folder and not by the module's name, as `load_from_defs_folder` does: this code
-    may be installed elsewhere than in the project it runs.
+    Found by folder, not by module name as `load_from_defs_folder` does: this code may
+    be installed outside the project it runs.
     """
     if not any(project.defs.rglob("*.*")):
         return dg.Definitions()

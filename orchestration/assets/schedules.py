@@ -40,9 +40,10 @@ Timing = tuple[list[Any], list[dg.ScheduleDefinition], list[dg.SensorDefinition]
 
 
 def location() -> str | None:
-    """The name of the code location for which these definitions are being loaded.
+    """Return the name of the code location that loads these definitions.
 
-    Dagster tells it to sensors, but not to schedules. None outside a code server.
+    Dagster's contexts have it for sensors but not for schedules. None outside a code
+    server.
     """
     return DefinitionsLoadContext.get().code_location_name
 

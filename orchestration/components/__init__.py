@@ -1,7 +1,7 @@
-"""Dagster components: what a `defs.yaml` in `orchestration/defs` can be.
+"""Dagster components: the types of the `defs.yaml` files in `orchestration/defs`.
 
-`dg list components` shows them, `dg scaffold defs orchestration.components.Destination
-NAME` writes a file to begin with, `dg check yaml` checks files against their schemas.
+`dg list components` lists them, `dg scaffold defs orchestration.components.Destination
+NAME` writes a file to start from, and `dg check yaml` checks files by their schemas.
 """
 
 from orchestration.components.check_suite import CheckSuite

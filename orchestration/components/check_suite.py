@@ -14,7 +14,7 @@ EXAMPLE = """\
 table: profiles.profiles
 expectations:
   - name: there_are_profiles
-    description: Somebody has sent an event.
+    description: At least one profile exists.
     severity: warning               # critical stops pushes
     type: expect_table_row_count_to_be_between
     kwargs: {min_value: 1}
@@ -49,9 +49,9 @@ class CheckSuite(dg.Component):
         return cls()
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Nothing of its own: the checks of all suites are one step.
+        """Return no definitions: `graph` makes one step of the checks of all suites.
 
-        Great Expectations takes seconds to start, and of several suites that fail all
-        are reported.
+        Great Expectations takes seconds to start, and when several suites fail, all of
+        them are reported.
         """
         return dg.Definitions()

@@ -17,13 +17,13 @@ __all__ = ["Destination"]
 
 
 class _Attributes(RootModel[dict[str, Any]]):
-    """The attributes of any kind. Which keys there are depends on `kind`."""
+    """The attributes of any kind; `kind` decides which keys there are."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """One schema per kind, so that a fault is told with its own key and line.
+        """Return one schema per kind, so that a fault is reported at its key and line.
 
-        Of a `oneOf`, as pydantic would write it, only "matches none" is told.
+        For a `oneOf`, as pydantic writes it, jsonschema reports "matches none" only.
         """
         schemas = {kind: naming_keys(settings_model(kind)) for kind in kinds()}
         return {
@@ -44,7 +44,7 @@ class _Attributes(RootModel[dict[str, Any]]):
 
 COMMON = (
     "identifiers: [profile_id, user_id, email]",
-    "# consent: [advertising]            # people who refused one are left out",
+    "# consent: [advertising]            # profiles that denied one are left out",
     "# resend_after_days: 400            # sent again before the receiver forgets",
     "# limits: {max_change_ratio: 0.3}   # more change than this waits",
 )
@@ -55,7 +55,7 @@ class Scaffolding(BaseModel):
 
 
 class DestinationScaffolder(dg.Scaffolder[Scaffolding]):
-    """`--kind` chooses the kind, whose required attributes the file holds."""
+    """Writes the required attributes of the kind chosen with `--kind`."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[Scaffolding]:

@@ -1,4 +1,4 @@
-"""What `dg` writes into a `defs.yaml`, and by what it checks one."""
+"""Scaffolds and JSON Schemas of `defs.yaml` files, for `dg`."""
 
 from typing import Any
 
@@ -25,9 +25,9 @@ def write_defs(request: dg.ScaffoldRequest[Any], attributes: str) -> None:
 
 
 def naming_keys(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON Schema by which an unknown key is reported with the known ones.
+    """Return a model's JSON Schema by which an unknown key is reported with the others.
 
-    Of `additionalProperties` alone `dg check yaml` reports the unknown one.
+    With `additionalProperties` alone, `dg check yaml` names the unknown key only.
     """
     schema = model.model_json_schema()
     for part in (schema, *schema.get("$defs", {}).values()):

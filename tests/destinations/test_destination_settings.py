@@ -117,6 +117,20 @@ def test_all_faults_of_all_files_come_together(tmp_path: Path) -> None:
     assert "/m/defs.yaml" not in message
 
 
+def test_components_of_other_types_are_left_to_dagster(tmp_path: Path) -> None:
+    write(tmp_path / "destinations", crm=WEBHOOK)
+    others = {
+        "assets": "type: dagster.DefinitionsComponent\nattributes: {path: a.py}\n",
+        "suite": "type: 'orchestration.components.CheckSuite'\n",
+    }
+    for name, content in others.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "defs.yaml").write_text(content)
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "jobs.py").touch()
+    assert [*load_destinations(tmp_path)] == ["crm"]
+
+
 def test_every_module_with_connect_is_a_kind() -> None:
     assert {"file", "webhook"} <= set(kinds())
     assert not {"outbox", "protocol", "settings"} & set(kinds())
