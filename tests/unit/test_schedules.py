@@ -60,11 +60,11 @@ class Ticking:
 
     def asks(self, job: str) -> bool:
         if job == "sensor":
-            asked = self.sensor(dg.build_sensor_context(instance=self.instance))
-        else:
-            (schedule,) = (s for s in self.schedules if s.job_name == job)
-            asked = schedule(dg.build_schedule_context(instance=self.instance))
-        return isinstance(asked, dg.RunRequest)
+            context = dg.build_sensor_context(instance=self.instance)
+            return isinstance(self.sensor(context), dg.RunRequest)
+        (schedule,) = (s for s in self.schedules if s.job_name == job)
+        tick = dg.build_schedule_context(instance=self.instance)
+        return isinstance(schedule(tick), dg.RunRequest)
 
     def status(self, run: str) -> dg.DagsterRunStatus:
         found = self.instance.get_run_by_id(run)

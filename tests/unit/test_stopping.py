@@ -87,6 +87,6 @@ def test_what_does_not_end_is_killed_with_what_it_started() -> None:
 def is_dead(pid: int) -> bool:
     """It has ended, though whoever adopted it may not have looked yet."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
