@@ -1,9 +1,9 @@
-"""Writes segments: a line counts once it was synced and the file has its size.
+"""Writes segments: a line counts once it is synced and the file has its size.
 
-One sync serves every request that waits for it (group commit). A write or sync that
-fails, or that reports more than it did, acknowledges nothing, and its file is never
-written to again: Linux forgets a failed write-back, so a second sync of the same file
-would report success (wiki.postgresql.org, "Fsync Errors").
+One sync serves every waiting request (group commit). A write or sync that fails, or
+that reports more than it did, acknowledges nothing, and its file is never written to
+again: Linux forgets a failed write-back, so a second sync of the same file would report
+success (wiki.postgresql.org, "Fsync Errors").
 """
 
 import errno
@@ -24,25 +24,25 @@ from connectors.landing.segments import CLOSED, NEW, PART, asked_at
 __all__ = ["MAX_AGE_S", "MAX_BYTES", "SegmentWriter"]
 
 MAX_AGE_S = 60.0
-"""A segment is closed when its first line is this old, asked for or not."""
+"""A segment is closed when its first line is this old, even if landing did not ask."""
 
 MAX_BYTES = 16 << 20
-_LOOK_S = 0.05  # how often a writer looks whether it is asked to close
-_STUCK_S = 10.0  # a sync that takes longer than this is as good as a failed one
-_PROBE_S = 0.5  # … and whether a disk that failed is well again
+_LOOK_S = 0.05  # how often a writer checks whether it should close
+_STUCK_S = 10.0  # a sync that takes longer counts as failed
+_PROBE_S = 0.5  # how often a failed disk is tested
 _SLOW_SYNC_S = 0.05
-_TRIAL_BYTES = 64 << 10  # what a disk that failed has to take, to be well again
+_TRIAL_BYTES = 64 << 10  # what a failed disk must store to count as recovered
 
 Token = Any
-"""Whatever tells the caller which line it is."""
+"""Identifies a line to the caller."""
 
 
 class SegmentWriter:
-    """Appends lines to segments, in a thread of its own; one a worker process.
+    """Appends lines to segments in a separate thread; one writer per worker process.
 
-    `on_commit` is called there with the tokens of the lines that one sync served and
-    None, or with what went wrong: then the lines do not count. `error` says what is
-    wrong with the disk, None while all is well.
+    `on_commit` is called there with the tokens of the lines of one sync and None, or
+    with the error: then the lines do not count. `error` is the disk's current error,
+    or None.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SegmentWriter:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._error: str | None = "no segment is open yet"
-        self._busy_since: float | None = None  # monotonic, of the commit under way
+        self._busy_since: float | None = None  # monotonic, of the current commit
         self.count_syncs = 0
         self.count_failures = 0
         self._folder = folder
@@ -64,7 +64,7 @@ class SegmentWriter:
         self._queue: SimpleQueue[tuple[bytes, int, Token] | None] = SimpleQueue()
         self._segment: _Open | None = None
         self._latest = 0  # received_at of the last line
-        self._answered = 0  # the last question that was answered
+        self._answered = 0  # the last request to close that was answered
         self._looked_at = 0.0  # monotonic
         self._sync_s = 0.0  # how long the last write and sync took
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
@@ -97,20 +97,20 @@ class SegmentWriter:
             if waiting:
                 self._commit(waiting)
             elif self._error is not None:
-                self._try(self._opened)  # is the disk well again?
+                self._try(self._opened)  # has the disk recovered?
             if self._segment is not None and self._is_due(self._segment):
                 self._try(self._rotate)
         if self._segment is not None:
             self._try(self._segment.close)
 
     def _next(self) -> list[tuple[bytes, int, Token]] | None:
-        """Everything queued, at least one; nothing when it is time to look about."""
+        """Return everything queued, at least one line; empty after a pause."""
         waiting = []
         try:
             entry = self._queue.get(timeout=self._pause_s())
             if self._sync_s > _SLOW_SYNC_S:
-                # Whom the last sync served are about to send again: with them this one
-                # serves twice as many, which halves everybody's wait.
+                # The senders of the last sync are about to send again: waiting for
+                # them doubles the lines of this one, which halves the average wait.
                 time.sleep(min(self._sync_s / 4, 0.1))
             while entry is not None:
                 waiting.append(entry)
@@ -118,7 +118,7 @@ class SegmentWriter:
         except Empty:
             return waiting
         if waiting:
-            self._queue.put(None)  # first these, then the end
+            self._queue.put(None)  # return these first, then end
             return waiting
         return None
 
@@ -140,7 +140,7 @@ class SegmentWriter:
         )
 
     def _commit(self, waiting: list[tuple[bytes, int, Token]]) -> None:
-        # Within a segment time does not run backwards; a clock set back begins another.
+        # Within a segment time only moves forward; a clock set back begins a new one.
         earliest = min(received_at for _, received_at, _ in waiting)
         error = None
         self._busy_since = time.monotonic()
@@ -152,7 +152,7 @@ class SegmentWriter:
             segment.append(b"\n".join([*(line for line, _, _ in waiting), b""]))
             self._sync_s = time.monotonic() - began_at
             self._error = None
-        except Exception as problem:  # noqa: BLE001 - nobody else would tell
+        except Exception as problem:  # noqa: BLE001 - the requests must get an answer
             error = problem if isinstance(problem, OSError) else OSError(str(problem))
             self._abandon(error)
         self._busy_since = None
@@ -193,13 +193,13 @@ class _Open:
 
     def __init__(self, folder: Path) -> None:
         if not folder.exists():
-            folder.mkdir()  # not its parents: a home that is gone stays gone
+            folder.mkdir()  # without parents: a deleted home stays deleted
             sync_folder(folder.parent)
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
         self.path = folder / f"{name}{PART}"
-        self.size = 0  # of what is synced
+        self.size = 0  # of the synced part
         self.began_at: float | None = None  # monotonic, of the first line
-        # Under another name until it is locked: `recover` takes what nobody has locked.
+        # Under another name until it is locked: `recover` takes unlocked segments.
         unlocked = self.path.with_suffix(NEW)
         self._file = os.open(
             unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -216,7 +216,7 @@ class _Open:
         """Write and sync.
 
         Raises:
-            OSError: it is not known what of it is on disk; `withdraw` comes next.
+            OSError: it is unknown how much is on disk; `withdraw` must follow.
         """
         if self.began_at is None:
             self.began_at = time.monotonic()
@@ -228,7 +228,7 @@ class _Open:
         self.size += len(data)
 
     def prove(self) -> None:
-        """Write and sync something that does not stay: an empty file proves nothing.
+        """Write and sync temporary data: an empty file proves nothing.
 
         Raises:
             OSError: the disk is still full, or failing.
@@ -241,10 +241,10 @@ class _Open:
         os.lseek(self._file, 0, os.SEEK_SET)
 
     def _check(self, size: int) -> None:
-        """Compare the file with what was written: calls that succeeded prove little.
+        """Compare the file with what was written: successful calls prove little.
 
         Raises:
-            OSError: the file is gone from its folder, or does not have this size.
+            OSError: the file was deleted, or does not have this size.
         """
         status = os.fstat(self._file)
         if status.st_nlink == 0:
@@ -253,7 +253,7 @@ class _Open:
             raise OSError("the disk reported more bytes than it wrote")
 
     def close(self) -> None:
-        """Hand the segment over to landing; one without a line is removed."""
+        """Hand the segment over to landing; delete it if it has no line."""
         try:
             if self.size == 0:
                 self.path.unlink(missing_ok=True)
@@ -264,11 +264,11 @@ class _Open:
             os.close(self._file)
 
     def withdraw(self) -> None:
-        """Give up after a failure: keep what was synced, nothing of what was not."""
+        """Give up after a failure: keep the synced part and nothing else."""
         try:
             os.ftruncate(self._file, self.size)
         except OSError:
-            os.close(self._file)  # on this disk; `recover` cuts what is torn, later
+            os.close(self._file)  # `recover` truncates the torn part later
             return
         with suppress(OSError):
             self.close()

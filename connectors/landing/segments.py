@@ -1,9 +1,9 @@
-"""Segments: what a collector has accepted, on disk before anybody is told so.
+"""Segments: the events a collector has accepted, on disk before it answers.
 
-A segment is one file of one worker process in `inbox/_collector/`, a JSON line a
-request. While it is written it ends in `.part` and is locked; closed, it ends in
-`.ndjson` and waits for landing. Landing asks for what is open (`close_open`), so a
-segment is as short as somebody is there to land it.
+A segment is one file of one worker process in `inbox/_collector/`, with one JSON line
+per request. While it is written it ends in `.part` and is locked; closed, it ends in
+`.ndjson` and waits for landing. Landing has open segments closed (`close_open`), so
+frequent landing makes small segments.
 """
 
 import fcntl
@@ -37,19 +37,19 @@ __all__ = [
 ]
 
 FOLDER = "_collector"
-"""Below the inbox; no source can be called so."""
+"""Below the inbox; not a valid name of a source."""
 
 NEW = ".new"  # not locked yet
 PART = ".part"
 CLOSED = ".ndjson"
 _ABANDONED_S = 60.0
 _ASK_S = 2.0  # how long landing waits for writers to close
-_NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}")  # no source can be called so
-_ASKED = ".land"  # its time of change is the question
+_NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}")  # not a valid name of a source
+_ASKED = ".land"  # its modification time is the time of the request
 
 
 class Record(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """One request's items and what admission decided about them; a line."""
+    """One line: a request's items and their decisions."""
 
     source: str
     scope: str
@@ -59,8 +59,8 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     decisions: dict[int, AdmissionDecision] = {}  # by the item's index
     gpc: bool = False
     first_received_at: int | None = None
-    refused: str | None = None  # why the body held no item
-    body: str | None = None  # … and what it held
+    refused: str | None = None  # why the body could not be decoded
+    body: str | None = None  # the undecoded body
 
 
 def segments_folder(home: Home) -> Path:
@@ -73,7 +73,7 @@ def close_open(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Have every segment that holds something closed, by its writer or, if dead, here.
+    """Have every non-empty segment closed, by its writer or, if that is dead, here.
 
     A writer that does not answer within two seconds keeps its segment for next time.
     """
@@ -92,19 +92,19 @@ def close_open(
 
 
 def pending_segments(home: Home) -> Iterator[Path]:
-    """Where accepted events wait for landing: closed segments and open ones."""
+    """Yield the non-empty segments that wait for landing, closed and open ones."""
     folder = segments_folder(home)
     for end in (CLOSED, PART):
         yield from (path for path in folder.glob(f"*{end}") if _size(path))
 
 
 def closed_segments(folder: Path) -> list[Path]:
-    """What can be landed, oldest first."""
+    """Return the segments that can be landed, oldest first."""
     return sorted(folder.glob(f"*{CLOSED}"))
 
 
 def may_be_forgotten(home: Home, name: str) -> bool:
-    """Whether a load's name is that of a segment which can never land again."""
+    """Return whether a load's name is that of a segment which can never land again."""
     segment = segments_folder(home) / f"{name}{CLOSED}"
     return _NAME.fullmatch(name) is not None and not segment.exists()
 
@@ -124,7 +124,7 @@ def _age_s(path: Path) -> float:
 
 
 def asked_at(folder: Path) -> int:
-    """When landing last asked writers to close, in nanoseconds; 0 is never."""
+    """Return when landing last requested closing, in nanoseconds; 0 means never."""
     try:
         return (folder / _ASKED).stat().st_mtime_ns
     except OSError:
@@ -132,9 +132,9 @@ def asked_at(folder: Path) -> int:
 
 
 def recover(folder: Path) -> int:
-    """Close what dead writers left open, cut back to whole lines; returns how many."""
+    """Close segments of dead writers, cut back to whole lines; return how many."""
     count = 0
-    for path in folder.glob(f"*{NEW}"):  # empty; of a writer that died that moment
+    for path in folder.glob(f"*{NEW}"):  # empty; its writer died at that moment
         if _age_s(path) > _ABANDONED_S:
             path.unlink(missing_ok=True)
     for path in sorted(folder.glob(f"*{PART}")):
@@ -164,11 +164,11 @@ def recover(folder: Path) -> int:
 
 
 def _whole_bytes(file: int) -> int:
-    """Where the last line ends that is a record; reads the file's end only."""
+    """Return where the last valid record ends, reading only the end of the file."""
     end = os.fstat(file).st_size
     tail = b""
     while True:
-        # `tail` begins at `end`; look for the last line before it that is whole.
+        # `tail` begins at `end`; find the last whole line before it.
         start = max(end - (1 << 20), 0)
         tail = os.pread(file, end - start, start) + tail
         end = start
@@ -176,7 +176,7 @@ def _whole_bytes(file: int) -> int:
         while stop:
             begin = tail.rfind(b"\n", 0, stop - 1) + 1
             if begin == 0 and end > 0:
-                break  # the line begins before what was read
+                break  # the line begins before the bytes read so far
             if _is_record(tail[begin : stop - 1]):
                 return end + stop
             stop = begin
@@ -198,7 +198,7 @@ _decode = msgspec.json.Decoder(Record).decode
 
 
 def records(path: Path) -> Iterator[Record | bytes]:
-    """A closed segment's records; a damaged line comes as its bytes."""
+    """Yield a closed segment's records; a damaged line as its bytes."""
     with path.open("rb") as file:
         for line in file:
             try:

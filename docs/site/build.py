@@ -29,24 +29,24 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help="until interrupted")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    site = build_site(options.output.absolute())
+    output = options.output.absolute()
+    site = build_site(output, build_models(output))
     print(f"Built {site / 'index.html'}", flush=True)
     if options.serve:
         serve(site, options.port)
 
 
-def build_site(output: Path) -> Path:
-    """Leave the site in `site/` of the output folder.
+def build_site(output: Path, models: Path) -> Path:
+    """Leave the site in `site/` of the output folder, with dbt's page of the models.
 
     Raises:
-        CalledProcessError: dbt could not read or compile the models.
-        Abort: a link leads nowhere, or a page is missing from docs/README.md.
+        Abort: a link leads nowhere.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     config = load_config(
         str(Path(__file__).with_name("mkdocs.yml")),
         site_dir=str(output / "site"),
-        extra={"models": str(build_models(output))},
+        extra={"models": str(models)},
     )
     config.plugins.on_startup(command="build", dirty=False)
     build(config)
@@ -54,7 +54,11 @@ def build_site(output: Path) -> Path:
 
 
 def build_models(output: Path) -> Path:
-    """dbt's documentation of the models as one file."""
+    """dbt's documentation of the models as one file.
+
+    Raises:
+        CalledProcessError: dbt could not read or compile the models.
+    """
     os.environ["LOOMLINE_PROJECT"] = str(PROJECT)
     if not Project.find().home.warehouse.exists():
         os.environ["LOOMLINE_HOME"] = str(output / "empty")

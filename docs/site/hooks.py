@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 PROJECT = Path(__file__).parents[2]
@@ -45,9 +45,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         if (PROJECT / target).is_file()
     }
     for path in sorted({*pages, *linked}):
-        found.append(
-            File(path, str(PROJECT), config.site_dir, use_directory_urls=False)
-        )
+        file = File(path, str(PROJECT), config.site_dir, use_directory_urls=False)
+        if path not in pages:  # a README beside code, or no page at all
+            file.inclusion = InclusionLevel.NOT_IN_NAV
+        found.append(file)
     models = Path(config.extra["models"])
     found.append(File.generated(config, MODELS, abs_src_path=str(models)))
     return Files(found)

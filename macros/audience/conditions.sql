@@ -43,6 +43,7 @@
             ~ "none_of([event_count('" ~ event ~ "', at_least=…)])."
         ) }}
     {%- endif -%}
+    {%- do note_name('event', event) -%}
     {%- set sql -%}
         select events.profile_id
         from {{ ref('profile_events') }} as events
@@ -89,6 +90,7 @@
             "trait('" ~ name ~ "'): pass exactly one comparison, e.g. equals='free'."
         ) }}
     {%- endif -%}
+    {%- do note_name('trait', name) -%}
     {%- set value -%}
         coalesce(
             {{ json_member('people.traits', name) }}
@@ -150,6 +152,14 @@
         where statements.category = {{ literal(category) }} and not statements.granted
     {%- endset -%}
     {{ return(none_of([{'kind': 'in', 'sql': sql}])) }}
+{%- endmacro %}
+
+{#-
+    Write into the audience's config.meta which events and traits it asks for: a run
+    warns of names that nothing has. A key for each, because dbt merges keys, not lists.
+-#}
+{% macro note_name(kind, name) -%}
+    {%- do config(meta={kind ~ ' ' ~ name: 'asked for'}) -%}
 {%- endmacro %}
 
 

@@ -1,6 +1,6 @@
-"""Great Expectations suites of `orchestration/defs/checks` as asset checks."""
+"""Asset checks: the suites of `orchestration/defs/checks`, and names in audiences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import dagster as dg
 
@@ -8,7 +8,7 @@ from connectors.errors import ConfigError
 from orchestration.expectations import Expectation, Suite, validate
 from orchestration.pipeline.run import ChecksFailed, Run
 
-__all__ = ["checked_assets", "expectation_checks"]
+__all__ = ["checked_assets", "expectation_checks", "name_checks"]
 
 
 def checked_assets(suites: Mapping[str, Suite]) -> list[dg.AssetKey]:
@@ -64,9 +64,11 @@ def expectation_checks(suites: Mapping[str, Suite]) -> dg.AssetChecksDefinition:
             suite, expectation = by_key[key]
             outcome = outcomes[suite.name, expectation.name]
             is_critical = expectation.severity == "critical"
-            if not outcome.passed:
-                where = run.result.warnings if not is_critical else failed
-                where.append(f"{suite.name}.{expectation.name}: {outcome.message}")
+            message = f"{suite.name}.{expectation.name}: {outcome.message}"
+            if is_critical and not outcome.passed:
+                failed.append(message)
+            else:
+                run.result.note_check([] if outcome.passed else [message])
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,
@@ -81,6 +83,46 @@ def expectation_checks(suites: Mapping[str, Suite]) -> dg.AssetChecksDefinition:
             raise ChecksFailed("\n".join(["Nothing is pushed:", *sorted(failed)]))
 
     return expectations
+
+
+def name_checks(audiences: Iterable[str]) -> dg.AssetChecksDefinition:
+    """A check of each audience that only warns: has anything the names it asks for?"""
+    keys = {
+        dg.AssetCheckKey(dg.AssetKey(["audiences", name]), "names_are_known"): name
+        for name in audiences
+    }
+
+    @dg.multi_asset_check(
+        name="names_of_audiences",
+        specs=[
+            dg.AssetCheckSpec(
+                key.name,
+                asset=key.asset_key,
+                description="Every event and trait of its conditions has been seen.",
+            )
+            for key in keys
+        ],
+        can_subset=True,
+        pool="warehouse",
+        required_resource_keys={"run"},
+    )
+    def names_of_audiences(
+        context: dg.AssetCheckExecutionContext,
+    ) -> Iterator[dg.AssetCheckResult]:
+        run: Run = context.resources.run
+        unknown = run.unknown_names()
+        for key in context.selected_asset_check_keys:
+            messages = [one.message for one in unknown if one.audience == keys[key]]
+            run.result.note_check(messages)
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=not messages,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="\n".join(messages) or None,
+            )
+
+    return names_of_audiences
 
 
 def _asset(suite: Suite) -> dg.AssetKey:

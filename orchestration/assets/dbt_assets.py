@@ -13,7 +13,6 @@ from dagster_dbt import (
 )
 from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY as UNIQUE_ID
 
-from connectors.home import Home
 from orchestration.assets.columns import Columns
 from orchestration.assets.event_tables import REGISTRY, materializations
 from orchestration.assets.landing import LANDED
@@ -79,7 +78,7 @@ def model_assets(project: Project, manifest: dict[str, Any]) -> dg.AssetsDefinit
         if nodes:
             path = run.home.warehouse
             with open_when_free(path, run.say, read_only=True) as warehouse:
-                yield from _events(context, nodes, warehouse, run.home)
+                yield from _events(context, run, nodes, warehouse)
         if failed is not None:
             raise failed
 
@@ -112,9 +111,9 @@ def _selection(
 
 def _events(
     context: dg.AssetExecutionContext,
+    run: Run,
     nodes: list[Any],
     warehouse: duckdb.DuckDBPyConnection,
-    home: Home,
 ) -> Iterator[Event]:
     """What became of each node that is an asset or a check of this selection."""
     specs = {
@@ -140,19 +139,15 @@ def _events(
         if node.unique_id in specs and str(result.status) in GOOD:
             if specs[node.unique_id].key == REGISTRY:
                 for made in materializations(
-                    home, warehouse, columns, context.assets_def.keys
+                    run.home, warehouse, columns, context.assets_def.keys
                 ):
                     context.log_event(made)
+            sql = None if is_seed else node.compiled_code
+            with run.result.timed("lineage"):
+                metadata = columns.metadata(node.schema, node.alias, sql)
             yield dg.MaterializeResult(
                 asset_key=specs[node.unique_id].key,
-                metadata={
-                    "seconds": round(result.execution_time, 3),
-                    **columns.metadata(
-                        node.schema,
-                        node.alias,
-                        None if is_seed else node.compiled_code,
-                    ),
-                },
+                metadata={"seconds": round(result.execution_time, 3), **metadata},
             )
         elif node.unique_id in checks and str(result.status) != "skipped":
             key = checks[node.unique_id]

@@ -9,7 +9,11 @@ import dagster as dg
 import msgspec
 
 from connectors.errors import ConfigError
-from orchestration.assets.checks import checked_assets, expectation_checks
+from orchestration.assets.checks import (
+    checked_assets,
+    expectation_checks,
+    name_checks,
+)
 from orchestration.assets.dbt_assets import model_assets
 from orchestration.assets.event_tables import event_table_specs
 from orchestration.assets.landing import landing_assets
@@ -65,7 +69,10 @@ def _graph(models: Models, under_way: Callable[[], Run | None]) -> dg.Definition
             models_asset,
             *event_tables,
         ],
-        asset_checks=[expectation_checks(suites)] if suites else [],
+        asset_checks=[
+            *([expectation_checks(suites)] if suites else []),
+            *([name_checks(audiences)] if audiences else []),
+        ],
         jobs=jobs,
         schedules=schedules,
         sensors=sensors,

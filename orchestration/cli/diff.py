@@ -41,6 +41,7 @@ def diff_summary(diff: Diff) -> dict[str, Any]:
         "rebuilds_all": diff.rebuilds_all,
         "waiting_files": diff.waiting_files,
         "unconfirmed": diff.unconfirmed,
+        "warnings": [one.message for one in diff.unknown_names],
         "seconds": {stage: round(spent, 2) for stage, spent in diff.seconds.items()},
     }
 
@@ -167,6 +168,8 @@ def _notes(diff: Diff) -> Iterator[str]:
         one.entering or one.leaving for one in diff.audiences
     ):
         yield "No profile enters or leaves an audience. Nothing has to be pushed."
+    for one in diff.unknown_names:
+        yield f"warning: {one.message}"
     if diff.rebuilds_all:
         yield "The identity rules have changed. The next run rebuilds all models."
     yield _models(diff.models)

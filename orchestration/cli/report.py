@@ -1,11 +1,16 @@
 """What commands say when they are done: tables for people, one object for programs."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from connectors.home import Home
 from connectors.ingest.importing import Imported
+from orchestration.cli.output import since_start
 
 if TYPE_CHECKING:  # Dagster takes seconds to import, which an import of files spares
     from orchestration.demo.run import DemoResult
@@ -20,6 +25,11 @@ __all__ = [
 ]
 
 console = Console(highlight=False)
+if not console.is_terminal:  # neither wrapped nor cut
+    console = Console(highlight=False, width=1_000_000)
+
+COUNTS = ("added", "removed", "resent", "refused", "pending")
+"""Of a push, as they are printed."""
 
 
 def imported_summary(done: Imported) -> dict[str, Any]:
@@ -33,7 +43,15 @@ def imported_summary(done: Imported) -> dict[str, Any]:
 
 
 def print_imported(done: Imported) -> None:
-    console.print(_landed(done))
+    table = _table("Landed", "disposition", "items")
+    for disposition, count in sorted(done.dispositions.items()):
+        table.add_row(disposition, f"{count:,}")
+    table.add_row("received", f"{done.received:,}", style="bold")
+    console.print(table)
+    if done.files_known:
+        console.print(f"{_count(done.files_known, 'file')} had landed before.")
+    if done.files_empty:
+        console.print(f"{_count(done.files_empty, 'empty file')}.")
     refused = done.dispositions["rejected"] + done.dispositions["quarantined"]
     if refused:
         console.print(
@@ -43,10 +61,12 @@ def print_imported(done: Imported) -> None:
         )
 
 
-def run_summary(result: "RunResult") -> dict[str, Any]:
+def run_summary(result: "RunResult", home: Home) -> dict[str, Any]:
     return {
         "at": result.at.isoformat(),
         **imported_summary(result.imported),
+        "audiences": [asdict(change) for change in result.audiences],
+        "checks": {name: result.checks[name] for name in ("passed", "warned")},
         "pushes": [
             {
                 "destination": push.sync.destination,
@@ -65,22 +85,59 @@ def run_summary(result: "RunResult") -> dict[str, Any]:
         ],
         "warnings": result.warnings,
         "published": result.published.version if result.published else None,
+        **{name: str(path) for name, path in _paths(result, home).items()},
+        "dagster_run": result.recorded_as,
         "seconds": {stage: round(spent, 2) for stage, spent in result.seconds.items()},
+        "total_seconds": round(since_start(), 2),
     }
 
 
-def print_run(result: "RunResult") -> None:
-    print_imported(result.imported)
-    console.print(_pushed([result]))
+def print_run(result: "RunResult", home: Home, *, has_pushed: bool = True) -> None:
+    """What the run changed, then its checks, where to look, and its seconds."""
+    if result.imported != Imported():
+        print_imported(result.imported)
+    else:
+        console.print("No new file has landed.")
+    if result.audiences:
+        table = _table("Audiences", "audience", "members", "entered", "left")
+        for one in result.audiences:
+            counts = (f"{one.members:,}", f"+{one.entered:,}", f"-{one.left:,}")
+            table.add_row(one.audience, *counts)
+        console.print(table)
+    else:
+        console.print("No audience has changed.")
+    if has_pushed:
+        _print_pushed([result])
+    passed, warned = result.checks["passed"], result.checks["warned"]
+    console.print(f"{_count(passed, 'check')} passed, {warned:,} warned.")
     for warning in result.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(
+            f"warning: {warning}", style="yellow", markup=False, soft_wrap=True
+        )
+    for name, path in _paths(result, home).items():
+        console.print(f"{name.replace('_', ' ')}: {path}", soft_wrap=True)
+    if result.recorded_as:
+        console.print(f"Dagster run: {result.recorded_as}")
+    _print_seconds(result.seconds, since_start())
+
+
+def _paths(result: "RunResult", home: Home) -> dict[str, Path]:
+    """Where what the run leaves can be looked at."""
+    paths = {"snapshot": home.published / "current"} if result.published else {}
+    pages = home.path / "data_docs" / "index.html"
+    return paths | ({"data_docs": pages} if pages.exists() else {})
+
+
+def _print_seconds(seconds: dict[str, float], total: float) -> None:
+    spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in seconds.items() if s >= 0.05)
+    console.print(f"{spent}; {total:.1f} s in all.", style="dim")
 
 
 def print_demo(done: "DemoResult") -> None:
     """A table per stage, then what to look at next."""
     from orchestration.demo.run import SANDBOX_PORT
 
-    console.print(_landed(done.imported))
+    print_imported(done.imported)
 
     table = _table("Ways in", "", "disposition", "items", "expected")
     for way, expected in done.expected.items():
@@ -108,10 +165,9 @@ def print_demo(done: "DemoResult") -> None:
         table.add_row(name, f"{members:,}", f"+{entered:,}", f"-{left:,}")
     table.caption = f"at {done.as_of:%Y-%m-%d %H:%M} UTC; changes of the last run"
     console.print(table)
-    console.print(_pushed(done.runs))
-
-    spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in done.seconds.items())
-    console.print(f"{spent}; {sum(done.seconds.values()):.1f} s in all.\n")
+    _print_pushed(done.runs)
+    _print_seconds(done.seconds, since_start())
+    console.print()
     next_steps = Table.grid(padding=(0, 2))
     for command, what in (
         ("loomline sandbox", f"what arrived: open http://127.0.0.1:{SANDBOX_PORT}/"),
@@ -125,45 +181,46 @@ def print_demo(done: "DemoResult") -> None:
     console.print(next_steps)
 
 
-def _landed(done: Imported) -> Table:
-    table = _table("Landed", "disposition", "items")
-    for disposition, count in sorted(done.dispositions.items()):
-        table.add_row(disposition, f"{count:,}")
-    table.add_row("received", f"{done.received:,}", style="bold")
-    notes = []
-    if done.files_known:
-        notes.append(f"{_count(done.files_known, 'file')} had landed before")
-    if done.files_empty:
-        notes.append(_count(done.files_empty, "empty file"))
-    table.caption = "\n".join(notes) or None
-    return table
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _pushed(runs: "list[RunResult]") -> Table:
-    table = _table(
-        "Pushed", "destination", "audience", "added", "removed", "resent", "pending"
-    )
-    for run in runs:
-        for push in run.pushes:
-            counts = (push.added, push.removed, push.resent, push.pending)
-            if any(counts):
-                sync = push.sync
-                cells = (f"{count:,}" for count in counts)
-                table.add_row(sync.destination, sync.audience, *cells)
-        if len(runs) > 1 and run is not runs[-1]:
-            table.add_section()
-    if not table.rows:
-        table.add_row("nothing", "", "0", "0", "0", "0")
-    return table
+def _print_pushed(runs: "list[RunResult]") -> None:
+    """A row for each list that changed; what happened nowhere has no column."""
+    told = [
+        [(push, {name: getattr(push, name) for name in COUNTS}) for push in run.pushes]
+        for run in runs
+    ]
+    every = [counts for pushes in told for _, counts in pushes]
+    shown = [
+        name
+        for name in COUNTS
+        if name in ("added", "removed") or any(counts[name] for counts in every)
+    ]
+    table = _table("Pushed", "destination", "audience", *shown)
+    for pushes in told:
+        for push, counts in pushes:
+            if any(counts.values()):
+                cells = (f"{counts[name]:,}" for name in shown)
+                table.add_row(push.sync.destination, push.sync.audience, *cells)
+        table.add_section()
+    if table.rows:
+        console.print(table)
+    else:
+        console.print("Nothing had to be pushed.")
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """Lines around cells are for terminals; a file gets the columns alone."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.HEAVY_HEAD if console.is_terminal else None,
+    )
     for number, column in enumerate(columns):
         is_text = number == 0 or column in ("audience", "disposition")
-        table.add_column(column, justify="left" if is_text else "right")
+        table.add_column(
+            column, justify="left" if is_text else "right", overflow="fold"
+        )
     return table

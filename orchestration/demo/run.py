@@ -142,7 +142,8 @@ def demo(
         with result.timed("generate"):
             generate(generated, events=events, seed=SEED, as_of=instants)
 
-    pipeline = Pipeline(project, say=say)
+    with result.timed("read"):
+        pipeline = Pipeline(project, say=say)
     runs: list[RunResult] = []
     imported = Imported()
     earlier = 0

@@ -23,12 +23,13 @@ from orchestration.diff.members import (
     compare_audiences,
     compare_models,
     compare_syncs,
-    last_run_number,
     syncs_now,
     unconfirmed_batches,
 )
+from orchestration.pipeline.audience_names import UnknownName, unknown_names
 from orchestration.pipeline.build_state import building, built_from
 from orchestration.pipeline.dbt_runner import Models, ModelsFailed
+from orchestration.pipeline.memberships import last_run_number
 from orchestration.pipeline.run import refuse_the_past
 from orchestration.project import Project
 
@@ -49,6 +50,7 @@ class Diff:
     rebuilds_all: bool  # the identity rules have changed
     waiting_files: int  # in the inbox: the next run lands them, this one did not
     unconfirmed: dict[str, int]  # destination → batches to be resent first
+    unknown_names: tuple[UnknownName, ...] = ()  # in the working tree's audiences
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -89,9 +91,8 @@ def diff(
         last = last_run_number(home)
         say("Building the working tree on a copy …")
         with _timed(seconds, "models"):
-            rebuilds_all = _build(
-                replace(models, project=Project(project.path, home)), at
-            )
+            on_copy = replace(models, project=Project(project.path, home))
+            rebuilds_all = _build(on_copy, at)
         with _timed(seconds, "compare"):
             changed = compare_models(models, previous)
             names = {*project.audiences()}
@@ -108,6 +109,7 @@ def diff(
             rebuilds_all=rebuilds_all,
             waiting_files=sum(1 for _ in waiting_files(project.home)),
             unconfirmed=unconfirmed_batches(home),
+            unknown_names=tuple(unknown_names(on_copy)),
             seconds=seconds,
         )
 

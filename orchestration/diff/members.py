@@ -27,7 +27,6 @@ __all__ = [
     "compare_audiences",
     "compare_models",
     "compare_syncs",
-    "last_run_number",
     "masked",
     "syncs_now",
     "unconfirmed_batches",
@@ -135,17 +134,6 @@ def _names(manifest: dict[str, Any]) -> set[str]:
         for node in manifest["nodes"].values()
         if node["resource_type"] in ("model", "seed")
     }
-
-
-def last_run_number(home: Home) -> int:
-    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
-        try:
-            row = warehouse.sql(
-                "select max(run_number) from audiences.int_membership_changes"
-            ).fetchone()
-        except duckdb.CatalogException:
-            return 0  # the first run died before it built audiences
-    return row[0] or 0 if row else 0
 
 
 def compare_audiences(

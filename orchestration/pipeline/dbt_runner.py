@@ -130,6 +130,14 @@ class Models:
         content = written.to_dict(omit_none=False, context={"artifact": True})
         return msgspec.json.encode(content, enc_hook=str)
 
+    def audiences(self) -> list[Any]:
+        """dbt's nodes of the audience models."""
+        self.parse()
+        assert self._manifest is not None
+        start = "model.loomline.aud_"
+        nodes = self._manifest.nodes
+        return [node for name, node in nodes.items() if name.startswith(start)]
+
     def modified(self, former: Path, *, downstream: bool = False) -> set[str]:
         """Names of models and seeds that differ from a manifest.json in `former`.
 

@@ -116,19 +116,26 @@ def _engine_line(message: str, node: Any, project: Path) -> int | None:
     those that Jinja replaced, which is where a call of macros begins.
     """
     found = _STATEMENT_LINE.search(message)
-    if found is None or not node.compiled_code or not node.build_path:
+    if found is None or not node.compiled_code:
+        return None
+    if node.contract.enforced:
+        # dbt checks it by a query of its own, before it writes the statement.
+        statement = f"\nDESCRIBE (select * from (\n{node.compiled_code}"
+    elif node.build_path:
+        statement = (project / node.build_path).read_text()
+    else:
         return None
     compiled = node.compiled_code.strip()
-    before, inside, _ = (project / node.build_path).read_text().partition(compiled)
-    source = node.raw_code.strip().splitlines()
+    before, inside, _ = statement.partition(compiled)
+    raw = str(node.raw_code)
+    source = raw.strip().splitlines()
     lines = compiled.splitlines() if inside else []
     # dbt writes a comment of its own above the statement, as long as it is told to.
     expected = int(found[1]) - 1 - before.count("\n")
     excerpt = found[2].strip(" .")
     same = [number for number, line in enumerate(lines) if excerpt in line]
     at = min(same, key=lambda number: abs(number - expected), default=-1)
-    skipped = len(node.raw_code) - len(node.raw_code.lstrip())
-    first: int = node.raw_code[:skipped].count("\n") + 1
+    first = 1 + raw[: len(raw) - len(raw.lstrip())].count("\n")
     matcher = SequenceMatcher(None, source, lines, autojunk=False)
     for kind, i1, i2, j1, j2 in matcher.get_opcodes():
         if j1 <= at < j2:

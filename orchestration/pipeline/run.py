@@ -5,8 +5,9 @@ last, so of two runs one waits; whoever comes after a run that was killed carrie
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ from connectors.landing.compaction import compact, sweep
 from connectors.landing.manifest import replace_file
 from connectors.landing.prepare import prepare
 from connectors.locks import exclusive
+from orchestration.pipeline.audience_names import UnknownName, unknown_names
 from orchestration.pipeline.build_state import Built, building, built_from
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.delivery import (
@@ -32,6 +34,12 @@ from orchestration.pipeline.delivery import (
     deliver_pending,
     read_syncs,
 )
+from orchestration.pipeline.memberships import (
+    AudienceChange,
+    last_run_number,
+    membership_changes,
+)
+from orchestration.pipeline.model_errors import without_values
 from orchestration.snapshot.writer import Published, publish
 
 __all__ = ["ChecksFailed", "Run", "RunResult", "locked", "refuse_the_past", "running"]
@@ -45,23 +53,38 @@ class ChecksFailed(LoomlineError):
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run did; `seconds` by stage: land, models, checks, push, publish."""
+    """What a run did; `seconds` by stage.
+
+    wait (for another run), land, models, lineage (of columns, for Dagster), checks,
+    push, publish; dagster is what it takes to record all that.
+    """
 
     at: datetime
     imported: Imported = field(default_factory=Imported)
+    audiences: list[AudienceChange] = field(default_factory=list)  # that changed
+    checks: Counter[str] = field(default_factory=Counter)  # passed, warned
     pushes: list[Push] = field(default_factory=list)
     published: Published | None = None
     warnings: list[str] = field(default_factory=list)  # of checks that only warn
     seconds: dict[str, float] = field(default_factory=dict)
+    recorded_as: str | None = None  # id of the run in Dagster
+    on_stage: Say = lambda stage: None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
+        self.on_stage(stage)
         started = time.monotonic()
         try:
             yield
         finally:
             spent = time.monotonic() - started
             self.seconds[stage] = self.seconds.get(stage, 0) + spent
+            self.on_stage("dagster")
+
+    def note_check(self, warnings: Sequence[str]) -> None:
+        """Count a check that stopped nothing, with what it warns of."""
+        self.checks["warned" if warnings else "passed"] += 1
+        self.warnings += warnings
 
 
 @dataclass(slots=True)
@@ -110,6 +133,7 @@ class Run:
         with self.result.timed("models"):
             self.models.wait_until_free()
             refuse_the_past(self.home, self.at)
+            last = last_run_number(self.home)
             project, built = self.models.project, Built(self.home)
             newest = built.newest()
             with building(project.path, self.home) as must_rebuild:
@@ -126,8 +150,19 @@ class Run:
             if select is None or must_rebuild:
                 replace_file(built_from(self.home), self.models.definitions())
             sweep(self.home)
+            self.result.audiences += membership_changes(self.home, last)
+        for one in nodes:
+            if one.node.resource_type == "test":
+                message = without_values(f"{one.node.name}: {one.message}")
+                self.result.note_check([] if str(one.status) == "pass" else [message])
         self._is_current = True
         return nodes
+
+    def unknown_names(self) -> list[UnknownName]:
+        """Events and traits that audiences ask for and nothing has had."""
+        with self.result.timed("checks"):
+            self.models.wait_until_free()
+            return unknown_names(self.models)
 
     def push(self, destination: str, audience: str | None) -> list[Push]:
         """Bring one destination's list of an audience up to date.
@@ -195,10 +230,14 @@ def running(
     at: datetime,
     full_refresh: bool = False,
     say: Say = lambda message: None,
+    on_stage: Say = lambda stage: None,
 ) -> Iterator[Run]:
     """Hold `run.lock` for a run; wait while another one does, saying which."""
-    with locked(models.project.home, say):
-        yield Run(models, RunResult(at), full_refresh, say)
+    result = RunResult(at, on_stage=on_stage)
+    with ExitStack() as stack:
+        with result.timed("wait"):
+            stack.enter_context(locked(models.project.home, say))
+        yield Run(models, result, full_refresh, say)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ like every other run.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -43,9 +44,15 @@ class Pipeline:
         ModelsFailed: dbt cannot read the models.
     """
 
-    def __init__(self, project: Project, say: Say = lambda message: None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        say: Say = lambda message: None,
+        on_stage: Say = lambda stage: None,
+    ) -> None:
         self.project = project
         self._say = say
+        self._on_stage = on_stage
         self._models = Models(project, say=say)
         self._under_way: Run | None = None
         self._define()
@@ -114,14 +121,19 @@ class Pipeline:
     def _execute(
         self, keys: list[dg.AssetKey], *, at: datetime, full_refresh: bool = False
     ) -> RunResult:
+        began = time.monotonic()
         with (
             running(
-                self._models, at=at, full_refresh=full_refresh, say=self._say
+                self._models,
+                at=at,
+                full_refresh=full_refresh,
+                say=self._say,
+                on_stage=self._on_stage,
             ) as self._under_way,
             records(self.project.home) as instance,
         ):
             try:
-                self._job.execute_in_process(
+                done = self._job.execute_in_process(
                     instance=instance,
                     asset_selection=keys,
                     run_config=QUIET,
@@ -129,7 +141,11 @@ class Pipeline:
                 )
             except dg.DagsterExecutionInterruptedError:
                 raise RunStopped("Stopped; the next run carries on.") from None
-        return self._under_way.result
+        result = self._under_way.result
+        result.recorded_as = done.run_id
+        spent = time.monotonic() - began
+        result.seconds["dagster"] = spent - sum(result.seconds.values())
+        return result
 
     def _define(self) -> None:
         definitions = graph(self._models, lambda: self._under_way)

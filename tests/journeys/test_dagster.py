@@ -201,7 +201,8 @@ def test_every_fault_is_told_at_the_start(checkout: Checkout) -> None:
 def test_a_missing_variable_is_told_with_its_line(checkout: Checkout) -> None:
     done = checkout.run([str(checkout.bin / "loomline"), "run"], code=2)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_S",
+        r"crm_webhook/defs\.yaml, line 6: "
+        "set the environment variable CRM_WEBHOOK_SECRET",
         done.stderr,
     )
 
@@ -215,7 +216,8 @@ def test_a_run_without_its_variables_fails_before_its_first_step(
     )
     done = checkout.run([sys.executable, "-c", execute], code=1)
     assert re.search(
-        r"crm_webhook/defs\.yaml, line 6: set the environment variable CRM_WEBHOOK_S",
+        r"crm_webhook/defs\.yaml, line 6: "
+        "set the environment variable CRM_WEBHOOK_SECRET",
         done.stderr,
     )
     assert not (checkout.path / "data" / "warehouse.duckdb").exists()

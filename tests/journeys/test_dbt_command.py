@@ -53,6 +53,7 @@ def test_the_environment_has_the_projects_dbt() -> None:
 @pytest.mark.slow
 def test_plain_commands_work_and_the_next_run_carries_on(sending: Sending) -> None:
     at(sending, AT)
+    dbt(sending.path, "compile")  # before there is a table
     assert "Completed successfully" in dbt(sending.path, "build")
     below = sending.path / "models" / "audiences"
     names = dbt(below, "ls", "-s", "aud_cart_abandoners+", "--output", "name")

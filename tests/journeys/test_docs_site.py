@@ -3,9 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -105,3 +106,51 @@ def test_the_search_finds_every_page(site: tuple[str, Path]) -> None:
         page.relative_to(site[1]).as_posix() for page in site[1].rglob("*.html")
     } - {"404.html", "dbt/index.html"}
     assert {name or "index.html" for name in found} == pages
+
+
+@pytest.fixture
+def build(project_path: Path, tmp_path: Path) -> Callable[[str], str]:
+    """Builds a small project with a page of this text; returns what is wrong."""
+    shutil.copytree(project_path / "docs" / "site", tmp_path / "docs" / "site")
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "types.csv").write_text("name\n")
+    (tmp_path / "seeds" / "README.md").write_text("# Seeds\n")
+    (tmp_path / "README.md").write_text("# Start\n")
+    (tmp_path / "models.html").write_text("<title>Models</title>")
+    index = "# Index\n[start](../README.md), [page](page.md)\n\n## Decisions\n"
+    (tmp_path / "docs" / "README.md").write_text(index)
+    code = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "docs/site")
+from build import build_site
+build_site(Path("out").absolute(), Path("models.html").absolute())
+"""
+
+    def build(text: str) -> str:
+        (tmp_path / "docs" / "page.md").write_text(f"# Page\n{text}\n")
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode == 0) == (done.stderr == "")
+        return done.stderr
+
+    return build
+
+
+def test_links_out_of_the_docs_lead_to_the_files_of_the_project(
+    build: Callable[[str], str], tmp_path: Path
+) -> None:
+    text = "[types](../seeds/types.csv) [seeds](../seeds/README.md)"
+    assert build(text) == ""
+    page = (tmp_path / "out" / "site" / "docs" / "page.html").read_text()
+    for target in ("../seeds/types.csv", "../seeds/index.html"):
+        assert f'href="{target}"' in page
+        assert (tmp_path / "out" / "site" / "docs" / target).exists()
+
+
+@pytest.mark.parametrize("link", ["(gone.md)", "(../README.md#gone)", "(../gone.py)"])
+def test_a_link_that_leads_nowhere_stops_the_build(
+    build: Callable[[str], str], link: str
+) -> None:
+    assert re.search(r"WARNING: Doc file 'docs/page.md' .*gone", build(f"[x]{link}"))

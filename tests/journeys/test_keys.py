@@ -110,7 +110,7 @@ def test_a_server_key_that_asks_for_fingerprints_is_warned_about(
             "create --name a --allow event:! --max-event-bytes 4x --fingerprint b",
             ["event:!", "kb, mb", "'b'", "analytics"],
         ),
-        ("create --name a --kind admin --allow track", ["takes no events"]),
+        ("create --name a --kind admin --allow track", ["accepts no events"]),
         ("rotate unknown", ["No live key"]),
         ("rotate unknown --keep 3w", ["'3w'", "s, m, h, d"]),
         ("revoke unknown", ["No live key", "keys list"]),

@@ -110,7 +110,7 @@ def test_the_collector_ends_with_a_demo_that_is_killed(home: Home) -> None:
     while _answers(url):
         assert time.monotonic() < until
         time.sleep(0.05)
-    with collector(PROJECT) as again:  # nobody holds the home
+    with collector(PROJECT) as again:  # the home is free again
         assert httpx.get(again + "/healthz").is_success
 
 

@@ -67,7 +67,13 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(project: Path, message: str, source: str, compiled: str = "") -> str:
+def told(
+    project: Path,
+    message: str,
+    source: str,
+    compiled: str = "",
+    has_contract: bool = False,
+) -> str:
     """What a run tells of a model that failed with this message."""
     (project / "run.sql").write_text(f"{BEFORE}{compiled}\n    );\n")
     node = SimpleNamespace(
@@ -76,7 +82,8 @@ def told(project: Path, message: str, source: str, compiled: str = "") -> str:
         original_file_path="models/audiences/aud_one.sql",
         raw_code=source,
         compiled_code=compiled,
-        build_path="run.sql",
+        build_path=None if has_contract else "run.sql",
+        contract=SimpleNamespace(enforced=has_contract),
     )
     result = SimpleNamespace(status="error", message=message, node=node)
     return run_failures([result], project)
@@ -108,6 +115,17 @@ def test_what_a_macro_made_is_told_at_its_call(
 ) -> None:
     message = engine("    emial is not null", at)
     found = told(project, message, MIXED, MIXED_COMPILED)
+    assert found.startswith(f"models/audiences/aud_one.sql, line {line}: ")
+
+
+@pytest.mark.parametrize(("at", "line"), [(10, 6), (12, 10)])
+def test_the_check_of_a_contract_names_the_line_too(
+    project: Path, at: int, line: int
+) -> None:
+    """dbt asks `DESCRIBE (select * from (…))` before it writes a statement."""
+    text = "    emial is not null"
+    message = f"Runtime {HEAD}Binder Error: No column.\n\n  LINE {at + 1}: {text}\n   ^"
+    found = told(project, message, MIXED, MIXED_COMPILED, has_contract=True)
     assert found.startswith(f"models/audiences/aud_one.sql, line {line}: ")
 
 

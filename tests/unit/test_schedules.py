@@ -63,8 +63,8 @@ class Ticking:
             context = dg.build_sensor_context(instance=self.instance)
             return isinstance(self.sensor(context), dg.RunRequest)
         (schedule,) = (s for s in self.schedules if s.job_name == job)
-        tick = dg.build_schedule_context(instance=self.instance)
-        return isinstance(schedule(tick), dg.RunRequest)
+        asked = schedule(dg.build_schedule_context(instance=self.instance))
+        return isinstance(asked, dg.RunRequest)
 
     def status(self, run: str) -> dg.DagsterRunStatus:
         found = self.instance.get_run_by_id(run)

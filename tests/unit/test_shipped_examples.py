@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from test_sdk_wire import RECORDED, body, scenarios
 
 from connectors.errors import ConfigError
 from connectors.events.admission import Admission
@@ -21,6 +20,7 @@ from connectors.sources.forms import Forms
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from connectors.sources.signatures import BadSignature
 from orchestration.demo.inbound import form, stripe_signature
+from tests.support.sdk_wire import RECORDED, body, scenarios
 
 PROJECT = Path(__file__).parents[2]
 FIXTURES = PROJECT / "tests" / "fixtures"

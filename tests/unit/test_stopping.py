@@ -85,7 +85,7 @@ def test_what_does_not_end_is_killed_with_what_it_started() -> None:
 
 
 def is_dead(pid: int) -> bool:
-    """It has ended, though whoever adopted it may not have looked yet."""
+    """Return whether it has ended, reaped by its parent or not."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dbt.artifacts.resources.types import AccessType
 from dbt.contracts.graph.nodes import ModelNode
 
 from orchestration.pipeline.dbt_runner import Models
-from tests.warehouse.conftest import Warehouse
+from tests.support.warehouses import Warehouse
 
 PROMISED = {
     *("staging.events", "staging.dispositions"),
@@ -69,7 +70,7 @@ def test_a_public_model_without_a_contract_is_reported(warehouse: Warehouse) -> 
         "groups has no enforced contract",
         "groups.traits has no type or no description",
     ]
-    assert list(faults([node, replace(broken, access="protected")])) == []
+    assert list(faults([node, replace(broken, access=AccessType.Protected)])) == []
 
 
 def test_the_tables_have_the_types_of_their_contracts(warehouse: Warehouse) -> None:

@@ -116,11 +116,11 @@ class Admin:
 
     async def _stream(self, request: Request, send: Send) -> None:
         """Send decisions that match the filter as server-sent events."""
-        match = presented(self._keys, in_headers(request, and_query=False))
-        if match is None:
+        credential = presented(self._keys, in_headers(request, and_query=False))
+        if credential is None:
             self._metrics.add("loomline_unauthorized_total")
             raise Refused(UNAUTHORIZED)
-        if match[0].kind != "admin":
+        if credential[0].kind != "admin":
             raise Refused(_ADMIN_ONLY)
         query = request.query
         by = Filter(**{name: query[name][0] for name in _FILTERS if name in query})
@@ -145,7 +145,7 @@ class Admin:
                     if time.monotonic() - said_at > 5:
                         said_at = time.monotonic()
                         chunk = b": still watching\n\n"
-                        if self._keys.find(match[1]) is None:
+                        if self._keys.find(credential[1]) is None:
                             break  # revoked meanwhile
                     continue
                 if seen.is_wanted(by):

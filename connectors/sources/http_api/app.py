@@ -116,17 +116,17 @@ class Collector:
         """Return the settings that browser SDKs request before sending."""
         match route.kind:
             case "segment_settings":
-                match = presented(self._keys, iter((route.argument,)))
+                credential = presented(self._keys, iter((route.argument,)))
             case "posthog_config":
-                match = presented(self._keys, iter((route.argument,)))
+                credential = presented(self._keys, iter((route.argument,)))
             case "rudder_settings":
-                match = presented(self._keys, in_headers(request))
+                credential = presented(self._keys, in_headers(request))
             case _:
                 return posthog_flags()  # no feature flags, with or without a key
-        if match is None:
+        if credential is None:
             self._metrics.add("loomline_unauthorized_total")
             raise Refused(UNAUTHORIZED)
-        key, text = match
+        key, text = credential
         match route.kind:
             case "segment_settings":
                 return segment_settings(text)

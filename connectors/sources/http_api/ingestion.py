@@ -1,4 +1,4 @@
-"""From a request to events on disk: read, unpacked, decided, stored, then answered."""
+"""Ingests a request's events: read, unpack, decide, store, then answer."""
 
 import asyncio
 import math
@@ -58,23 +58,23 @@ PUBLIC_RATE = (100.0, 500)
 """Events per second and burst of a form or webhook, which have no write key."""
 
 MAX_ITEMS = 20_000
-"""Of one body; the most that was seen in a real SDK's request is 250."""
+"""Per body; the largest request seen from a real SDK has 250."""
 
 MAX_VALUES = 1_000_000
-"""Of one body: each takes a multiple of its few bytes once it is decoded."""
+"""Per body: a decoded value takes several times its few bytes."""
 
 _SUCCESS = json_answer({"success": True})
 _JITSU = json_answer({"success": True, "ok": True})
 _TOO_MANY = error(
-    413, "too_many_items", f"A body may hold {MAX_ITEMS:,} events; send several."
+    413, "too_many_items", f"A body may contain {MAX_ITEMS:,} events; send several."
 )
 _TOO_LARGE = error(413, "body_too_large", "The body is larger than this key allows.")
 _BUSY = error(
-    503, "storage_unavailable", "Events cannot be stored just now.", retry_after_s=1
+    503, "storage_unavailable", "Events cannot be stored right now.", retry_after_s=1
 )
 _FORBIDDEN_PATH = error(403, "path_not_allowed", "This key may not use this path.")
-_NOT_FOR_EVENTS = error(403, "key_not_for_events", "An admin key takes no events.")
-_BAD_SIGNATURE = error(401, "bad_signature", "The signature does not fit.")
+_NOT_FOR_EVENTS = error(403, "key_not_for_events", "An admin key accepts no events.")
+_BAD_SIGNATURE = error(401, "bad_signature", "The signature is not valid.")
 _PUBLIC_POLICY = Policy()
 _TOO_FAST = NotAdmitted("rate_limited", "rate_limited")
 _IGNORED = NotAdmitted("dropped", "ignored_by_mapping")
@@ -109,14 +109,14 @@ class Ingestion:
 
     @staticmethod
     def settled(waiting: list["asyncio.Future[bool]"], is_on_disk: bool) -> None:
-        """Let requests go on whose lines were committed, or could not be."""
+        """Resume requests whose lines were committed, or could not be."""
         for future in waiting:
             if not future.done():
                 future.set_result(is_on_disk)
 
     async def events(self, route: Route, request: Request) -> Answer | None:
-        """Take what an SDK sends; None when the client went away."""
-        # Of the items nothing is left when this one returns: what waits is a line.
+        """Ingest an SDK's events; return None if the client disconnected."""
+        # The items are released when this returns: only their line waits for the disk.
         taken = await self._ingested(route, request)
         if not isinstance(taken, Taken):
             return taken
@@ -132,11 +132,11 @@ class Ingestion:
                 return _SUCCESS
 
     async def _ingested(self, route: Route, request: Request) -> Taken | Answer | None:
-        """A request's items, decided; the answer when there are none or no key."""
-        found = presented(self._keys, in_headers(request))
-        if found is not None:
-            _permit(route, found[0])
-        limit = found[0].max_batch_bytes if found else MAX_BATCH_BYTES
+        """Return a request's decided items, or the answer if it has none or no key."""
+        credential = presented(self._keys, in_headers(request))
+        if credential is not None:
+            _permit(route, credential[0])
+        limit = credential[0].max_batch_bytes if credential else MAX_BATCH_BYTES
         body: bytes | None = b""
         try:
             body = await self._workload.read(request, limit)
@@ -148,54 +148,56 @@ class Ingestion:
             except TooLarge:
                 async with self._workload.alone(len(body)):
                     data = await asyncio.to_thread(inflated, body, encoding, limit)
-                    return await self._decoded(route, request, found, data)
-            return await self._decoded(route, request, found, data)
+                    return await self._decoded(route, request, credential, data)
+            return await self._decoded(route, request, credential, data)
         except TooLarge:
-            return await self._refuse(found, b"", "body_too_large", _TOO_LARGE)
-        except Undecodable as problem:  # no compressed data
+            return await self._refuse(credential, b"", "body_too_large", _TOO_LARGE)
+        except Undecodable as problem:  # not valid compressed data
             answer = error(400, problem.reason, "The body cannot be decompressed.")
-            return await self._refuse(found, body or b"", problem.reason, answer)
+            return await self._refuse(credential, body or b"", problem.reason, answer)
 
     async def _decoded(
         self,
         route: Route,
         request: Request,
-        found: Presented | None,
+        credential: Presented | None,
         data: bytes,
     ) -> Taken | Answer:
-        """The items of a body without compression, decided."""
-        if found is None and len(data) > LARGE_BYTES:
-            found = presented(self._keys, keys_within(data))  # before all is decoded
-            if found is None:
+        """Decide about the items of a decompressed body."""
+        if credential is None and len(data) > LARGE_BYTES:
+            credential = presented(
+                self._keys, keys_within(data)
+            )  # before decoding it all
+            if credential is None:
                 self._metrics.add("loomline_unauthorized_total")
                 raise Refused(UNAUTHORIZED)
         if len(data) > LARGE_BYTES and data.count(b",") > MAX_VALUES:
-            return await self._refuse(found, b"", "too_many_items", _TOO_MANY)
+            return await self._refuse(credential, b"", "too_many_items", _TOO_MANY)
         try:
             value = await beside_the_loop(len(data), partial(decoded, data))
         except Undecodable as problem:
-            answer = error(400, problem.reason, "The body holds no JSON to read.")
-            return await self._refuse(found, data, problem.reason, answer)
-        if found is None:
-            found = presented(self._keys, in_body(value))
-            if found is None:
+            answer = error(400, problem.reason, "The body is not valid JSON.")
+            return await self._refuse(credential, data, problem.reason, answer)
+        if credential is None:
+            credential = presented(self._keys, in_body(value))
+            if credential is None:
                 self._metrics.add("loomline_unauthorized_total")
                 raise Refused(UNAUTHORIZED)
-        key, key_text = found
+        key, key_text = credential
         _permit(route, key)
         if len(data) + shared_bytes(value) > key.max_batch_bytes:
-            return await self._refuse(found, b"", "body_too_large", _TOO_LARGE)
-        given = unpacked(value, route.type, key_text, self._keys.find)
-        if len(given) > MAX_ITEMS:
-            return await self._refuse(found, b"", "too_many_items", _TOO_MANY)
-        self._within_rate(given, key, "http")
+            return await self._refuse(credential, b"", "body_too_large", _TOO_LARGE)
+        items = unpacked(value, route.type, key_text, self._keys.find)
+        if len(items) > MAX_ITEMS:
+            return await self._refuse(credential, b"", "too_many_items", _TOO_MANY)
+        self._within_rate(items, key, "http")
         is_v1 = route.style == "posthog_v1"
-        return await self._judged(
-            given, key, "http", len(data), request, wants_receipts=is_v1
+        return await self._decide(
+            items, key, "http", len(data), request, wants_receipts=is_v1
         )
 
     async def webhook(self, route: Route, request: Request) -> Answer | None:
-        """Take what another system tells, in its own shape."""
+        """Ingest a webhook of another system, in its own shape."""
         key = self._public_key(route.argument)
         headers = {
             name.decode("latin-1"): value.decode("latin-1")
@@ -210,9 +212,9 @@ class Ingestion:
             )
             if len(body) > LARGE_BYTES:
                 async with self._workload.alone(len(body)):
-                    given = await asyncio.to_thread(receive)
+                    items = await asyncio.to_thread(receive)
             else:
-                given = receive()
+                items = receive()
         except TooLarge:
             raise Refused(_TOO_LARGE) from None
         except UnknownWebhook:
@@ -221,25 +223,25 @@ class Ingestion:
             self._metrics.add("loomline_unauthorized_total")
             raise Refused(_BAD_SIGNATURE) from None
         except Undecodable as problem:
-            answer = error(400, problem.reason, "The body holds no JSON to read.")
-            found = (key, "")
+            answer = error(400, problem.reason, "The body is not valid JSON.")
+            credential = (key, "")
             return await self._refuse(
-                found, body or b"", problem.reason, answer, "webhook"
+                credential, body or b"", problem.reason, answer, "webhook"
             )
-        self._within_rate(given, key, "webhook", f"webhook:{route.argument}")
-        if given:
-            taken = await self._judged(given, key, "webhook", len(body), request)
+        self._within_rate(items, key, "webhook", f"webhook:{route.argument}")
+        if items:
+            taken = await self._decide(items, key, "webhook", len(body), request)
         else:
             taken = self._admission.decide(
                 [None], _IGNORED, key, "webhook", is_watched=self._debugger.is_watched
             )
         await self._store(taken)
         if request.wants_receipts:
-            return with_receipts(taken.receipts if given else ())
+            return with_receipts(taken.receipts if items else ())
         return _SUCCESS
 
     async def form(self, route: Route, request: Request) -> Answer | None:
-        """Take an HTML form, and send the browser where the form's file says."""
+        """Ingest an HTML form; redirect the browser as the form's file says."""
         content_type = request.headers.get(b"content-type", b"").decode("latin-1")
         try:
             body = await self._workload.read(request, MAX_BATCH_BYTES)
@@ -251,15 +253,15 @@ class Ingestion:
         except UnknownForm:
             raise Refused(UNKNOWN_PATH) from None
         except Undecodable as problem:
-            answer = error(400, problem.reason, "This is not a form as HTML sends it.")
-            found = (self._public_key(route.argument), "")
+            answer = error(400, problem.reason, "The body is not an HTML form.")
+            credential = (self._public_key(route.argument), "")
             return await self._refuse(
-                found, body or b"", problem.reason, answer, "form"
+                credential, body or b"", problem.reason, answer, "form"
             )
         key = self._public_key(form.source)
         self._within_rate(form.items, key, "form", f"form:{route.argument}")
         if form.refusal is None:
-            taken = await self._judged(form.items, key, "form", len(body), request)
+            taken = await self._decide(form.items, key, "form", len(body), request)
         else:
             outcome = NotAdmitted("rejected", form.refusal)
             taken = self._admission.decide(
@@ -274,17 +276,17 @@ class Ingestion:
 
     async def _refuse(
         self,
-        found: Presented | None,
+        credential: Presented | None,
         data: bytes,
         reason: str,
         answer: Answer,
         channel: str = "http",
     ) -> Answer:
-        """Count a body that holds no item; one without a key is nobody's."""
-        if found is None:
+        """Count an undecodable body as one rejected item; not without a key."""
+        if credential is None:
             self._metrics.add("loomline_unauthorized_total")
             return answer if answer.status == 413 else UNAUTHORIZED
-        key, key_text = found
+        key, key_text = credential
         if key_text:
             data = data.replace(key_text.encode(), b"***")
         await self._store(
@@ -295,27 +297,27 @@ class Ingestion:
         return answer
 
     def _within_rate(
-        self, given: list[Any], key: WriteKey, channel: str, bucket: str | None = None
+        self, items: list[Any], key: WriteKey, channel: str, bucket: str | None = None
     ) -> None:
-        """Take a batch's share of a rate: the key's, or that of a `bucket` of its own.
+        """Take a batch's tokens from the rate of the key, or of the named `bucket`.
 
         Raises:
-            Refused: nothing is left of it; the items are counted, not kept.
+            Refused: the bucket is empty; the items are counted, not stored.
         """
-        if not given:
+        if not items:
             return
-        wait_s = self._tokens.take(key, len(given), bucket)
+        wait_s = self._tokens.take(key, len(items), bucket)
         if not wait_s:
             return
         taken = self._admission.decide(
-            given, _TOO_FAST, key, channel, is_watched=self._debugger.is_watched
+            items, _TOO_FAST, key, channel, is_watched=self._debugger.is_watched
         )
         self._show(taken)
-        # Nobody waits for it: its sender keeps the items and sends them again.
+        # Not awaited: the sender keeps the items and sends them again.
         self._append(taken)
         self._metrics.add(
             "loomline_events_total",
-            len(given),
+            len(items),
             source=key.name,
             disposition="rate_limited",
         )
@@ -323,14 +325,14 @@ class Ingestion:
             error(
                 429,
                 "rate_limited",
-                "This write key sends more than it may.",
+                "This write key exceeds its rate limit.",
                 retry_after_s=max(math.ceil(wait_s), 1),
             )
         )
 
-    async def _judged(
+    async def _decide(
         self,
-        given: list[Any],
+        items: list[Any],
         key: WriteKey,
         channel: str,
         size_bytes: int,
@@ -338,7 +340,7 @@ class Ingestion:
         *,
         wants_receipts: bool = False,
     ) -> Taken:
-        """The items with what became of them, to be stored."""
+        """Decide about the items, for storing them."""
         headers, scope = request.headers, request.scope
 
         def fingerprint() -> str:
@@ -352,7 +354,7 @@ class Ingestion:
 
         take = partial(
             self._admission.take,
-            given,
+            items,
             key,
             channel,
             size_bytes=size_bytes,
@@ -361,15 +363,15 @@ class Ingestion:
             gpc=headers.get(b"sec-gpc") == b"1",
             fingerprint=fingerprint,
         )
-        if self._admission.may_wait(given, key):  # for another server: not in the loop
+        if self._admission.may_wait(items, key):  # for another server: in a thread
             return await self._workload.among_lookups(size_bytes, take)
         return await beside_the_loop(size_bytes, take)
 
     async def _store(self, taken: Taken) -> None:
-        """Wait until it is on disk.
+        """Wait until the items are on disk.
 
         Raises:
-            Refused: it is not.
+            Refused: they could not be stored.
         """
         if not taken.dispositions:
             return  # an empty batch
@@ -397,10 +399,10 @@ class Ingestion:
         return future
 
     def _public_key(self, source: str) -> WriteKey:
-        """What holds for a webhook's or a form's sender, who has no key.
+        """Return the rules for a sender of webhooks or forms, which has no key.
 
-        Events of a source are treated alike: where it has a key, by that key's policy
-        and scope.
+        Events of a source are treated alike: if it has a key, that key's policy and
+        scope apply.
         """
         own = self._keys.of_source(source)
         rate, burst = PUBLIC_RATE
@@ -420,7 +422,7 @@ class Ingestion:
 
 
 def _permit(route: Route, key: WriteKey) -> None:
-    """Raises Refused where the key may not be used."""
+    """Raise Refused if the key may not be used."""
     if key.kind == "admin":
         raise Refused(_NOT_FOR_EVENTS)
     if key.paths is not None and key.paths.isdisjoint(route.groups):

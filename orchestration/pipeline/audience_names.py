@@ -1,0 +1,108 @@
+"""Events and traits that audiences ask for and that nothing has ever had.
+
+A condition on a misspelt name is good SQL: it finds nobody, or leaves nobody out.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from connectors.config_files import ConfigFile
+from connectors.events.naming import snake_case
+from orchestration.pipeline.dbt_runner import Models, open_when_free
+from orchestration.pipeline.model_errors import nearest
+
+__all__ = ["UnknownName", "unknown_names"]
+
+OBSERVED = {
+    "event": "select distinct event from profiles.profile_events",
+    "trait": "select distinct trait from profiles.profile_traits",
+}
+"""By kind, as the macro `note_name` writes them into an audience's `config.meta`."""
+
+WHY = {
+    "event": "no event `{}` has arrived yet, and no contract names it.",
+    "trait": "no profile has had a trait `{}` yet.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownName:
+    """A name that an audience asks for in vain."""
+
+    audience: str
+    message: str  # with file, line and the nearest name
+
+
+def unknown_names(models: Models) -> list[UnknownName]:
+    """Names in the audiences that no event, profile or contract has; after a build."""
+    asked = [
+        (node, kind, name) for node in models.audiences() for kind, name in _asked(node)
+    ]
+    with open_when_free(
+        models.project.home.warehouse, models.say, read_only=True
+    ) as warehouse:
+        found = []
+        for kind in OBSERVED:
+            names = {name for _, one, name in asked if one == kind}
+            missing = names - _observed(warehouse, kind, names)
+            if not missing:
+                continue
+            contracts = _contracts(models.project.path) if kind == "event" else set()
+            known = _observed(warehouse, kind) | contracts
+            found += [
+                UnknownName(node.name, _message(node, kind, name, known))
+                for node, one, name in asked
+                if one == kind and name in missing - contracts
+            ]
+    return sorted(found, key=lambda one: one.message)
+
+
+def _asked(node: Any) -> Iterator[tuple[str, str]]:
+    for key in node.config.meta:
+        kind, _, name = key.partition(" ")
+        if kind in OBSERVED and name:
+            yield kind, name
+
+
+def _observed(
+    warehouse: duckdb.DuckDBPyConnection,
+    kind: str,
+    among: Collection[str] | None = None,
+) -> set[str]:
+    """Names that events or profiles have; those of `among` are looked up, not listed.
+
+    The condition `trait` also finds the system field, `$plan` for `plan`.
+    """
+    query, values = OBSERVED[kind], []
+    if among is not None:
+        query += f" where {kind} in (select unnest(?))"
+        values = [[*among, *(f"${name}" for name in among)]]
+    rows = warehouse.execute(query, values).fetchall()
+    names = {str(name) for (name,) in rows}
+    return names | {name.removeprefix("$") for name in names if kind == "trait"}
+
+
+def _contracts(project: Path) -> set[str]:
+    """Events that a contract names."""
+    files = sorted((project / "connectors/events/contracts").glob("*.yml"))
+    contents = [ConfigFile(path).content for path in files]
+    return {
+        name
+        for content in contents
+        if isinstance(content, dict) and (name := snake_case(str(content.get("event"))))
+    }
+
+
+def _message(node: Any, kind: str, name: str, known: Collection[str]) -> str:
+    place = node.original_file_path
+    quoted = re.compile(rf"(['\"]){re.escape(name)}\1")
+    for number, line in enumerate(node.raw_code.splitlines(), 1):
+        if quoted.search(line):
+            place += f", line {number}"
+            break
+    return f"{place}: {WHY[kind].format(name)}{nearest(name, known)}"

@@ -1,0 +1,63 @@
+"""What a run changed in audiences, from the log of memberships."""
+
+from dataclasses import dataclass
+
+import duckdb
+
+from connectors.home import Home
+
+__all__ = ["AudienceChange", "last_run_number", "membership_changes"]
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceChange:
+    """One audience that a run changed; counts of people."""
+
+    audience: str
+    members: int
+    entered: int
+    left: int
+
+
+def last_run_number(home: Home) -> int:
+    """The number of the last run that changed an audience; 0 before the first."""
+    if not home.warehouse.exists():
+        return 0
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+        try:
+            found = warehouse.sql(
+                "select max(run_number) from audiences.int_membership_changes"
+            ).fetchone()
+        except duckdb.CatalogException:
+            return 0  # the first run died before it came to audiences
+    return found[0] or 0 if found else 0
+
+
+def membership_changes(home: Home, since: int) -> list[AudienceChange]:
+    """The audiences that changed in runs after that number, by name."""
+    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+        rows = warehouse.execute(
+            """
+            with changed as (
+                select
+                    audience,
+                    count(*) filter (where change = 'enter') as entered,
+                    count(*) filter (where change = 'leave') as "left"
+                from audiences.int_membership_changes
+                where run_number > ?
+                group by audience
+            ),
+            sizes as (
+                select audience, count(distinct profile_id) as members
+                from audiences.audience_members
+                where left_at is null
+                group by audience
+            )
+            select audience, coalesce(members, 0), entered, "left"
+            from changed
+            left join sizes using (audience)
+            order by audience
+            """,
+            [since],
+        ).fetchall()
+    return [AudienceChange(*row) for row in rows]
