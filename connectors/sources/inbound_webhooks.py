@@ -47,6 +47,7 @@ MAX_MADE_BYTES = 20 << 20
 MAX_MEMBERS = 10_000
 """Most events per payload: each may repeat all of it, which multiplies its size."""
 
+_UNSIGNED = Signature("none")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 # Key in a file → key of a call; `_fields` lists the allowed values.
@@ -127,7 +128,7 @@ class InboundWebhooks:
     ) -> None:
         self._webhooks = webhooks
         self.off = off or {}
-        """Sources whose optional secret is not set, with its variable."""
+        """Source → environment variable of an optional secret that is not set."""
 
     @classmethod
     def load(
@@ -181,7 +182,7 @@ def _webhook(
     signature = _signature(section, env)
     if signature is None:
         off[source] = section.content["signature"]["secret_env"]
-        signature = _UNSIGNED  # of what receives nothing: for its examples alone
+        signature = _UNSIGNED  # `load` drops this webhook once its examples are run
     each = section.take("each", read_path, None)
     unmatched = section.take("unmatched", choice("event", "ignore"), "event")
     ignore = [_conditions(member) for member in section.members("ignore")]
@@ -205,9 +206,6 @@ def _webhook(
     for example in examples if len(faults) == before else []:
         _try(example, webhook)
     return webhook
-
-
-_UNSIGNED = Signature("none")
 
 
 def _signature(section: Section, env: Mapping[str, str]) -> Signature | None:

@@ -219,7 +219,9 @@ def run(
 
 @app.command()
 def demo(
-    events: Annotated[int, typer.Option(help="How many to generate.")] = 200_000,
+    events: Annotated[
+        int, typer.Option(help="How many to generate.", envvar="LOOMLINE_DEMO_EVENTS")
+    ] = 200_000,
     as_of: AsOf = None,
     reset: Annotated[
         bool, typer.Option("--reset", help="Delete data/demo first, without asking.")

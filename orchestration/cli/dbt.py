@@ -116,6 +116,9 @@ def _session(project: Project, context: click.Context) -> Iterator[None]:
         at = instant(None)
         if is_writing or command in READING:
             models.wait_until_free()
+            if not home.warehouse.exists():
+                # dbt makes the file, which is then no build by unknown rules.
+                begin_build(project.path, home)
         if is_writing:
             refuse_the_past(home, at)
             if begin_build(project.path, home):

@@ -1,5 +1,6 @@
 """Output of commands: JSON on standard output, everything else on standard error."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -63,12 +64,18 @@ def stages() -> Iterator[Callable[[str], None]]:
     if not stderr.is_terminal:
         yield begin
         return
-    with Live(
-        get_renderable=lines,
-        console=stderr,
-        transient=True,
-        refresh_per_second=2,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ):
-        yield begin
+    # Dagster sends what its steps write on standard error through another process,
+    # which prints it late and in the middle of our lines.
+    with os.fdopen(os.dup(2), "w") as stderr.file:
+        try:
+            with Live(
+                get_renderable=lines,
+                console=stderr,
+                transient=True,
+                refresh_per_second=2,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            ):
+                yield begin
+        finally:
+            stderr.file = sys.stderr

@@ -13,6 +13,7 @@ from dotenv import set_key
 
 from connectors.home import Home
 from connectors.locks import exclusive
+from orchestration.pipeline.build_state import begin_build
 from tests.support.checkouts import AT, Checkout, Sending
 
 DBT = str(Path(sys.executable).with_name("dbt"))
@@ -53,7 +54,6 @@ def test_the_environment_has_the_projects_dbt() -> None:
 @pytest.mark.slow
 def test_plain_commands_work_and_the_next_run_carries_on(sending: Sending) -> None:
     at(sending, AT)
-    dbt(sending.path, "compile")  # before there is a table
     assert "Completed successfully" in dbt(sending.path, "build")
     below = sending.path / "models" / "audiences"
     names = dbt(below, "ls", "-s", "aud_cart_abandoners+", "--output", "name")
@@ -97,6 +97,15 @@ def test_plain_commands_work_and_the_next_run_carries_on(sending: Sending) -> No
     refused = dbt(sending.path, "seed", code=2)
     assert "`loomline demo --reset`" in refused
     dbt(sending.path, "show", "-s", "aud_cart_abandoners")
+
+
+def test_the_models_compile_before_the_first_run_which_is_still_the_first(
+    checkout: Checkout,
+) -> None:
+    at(checkout, AT)
+    dbt(checkout.path, "compile")
+    assert home_of(checkout).warehouse.exists()  # dbt makes it, without a table
+    assert not begin_build(checkout.path, home_of(checkout))
 
 
 def test_a_destination_is_an_exposure_without_another_file(checkout: Checkout) -> None:

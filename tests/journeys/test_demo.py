@@ -1,14 +1,17 @@
 """The demo as a newcomer sees it: twice, and after an audience was edited."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from tests.support.checkouts import Checkout
+from tests.support.checkouts import Checkout, clone
 
 EVENTS = "6000"
 
@@ -95,8 +98,32 @@ def check_rules_and_requests(checkout: Checkout) -> None:
     assert joined[0][0] >= 4
 
 
-def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None:
-    first = checkout.json("demo", "--events", EVENTS)
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[str, Any]]:
+    """A checkout with the demo behind it, to copy, and what the demo said."""
+    checkout = clone(tmp_path_factory.mktemp("demo") / "loomline")
+    return checkout, checkout.json("demo", "--events", EVENTS)
+
+
+@pytest.fixture
+def first(demo: tuple[Checkout, dict[str, Any]]) -> dict[str, Any]:
+    return demo[1]
+
+
+@pytest.fixture
+def ended(demo: tuple[Checkout, dict[str, Any]], tmp_path: Path) -> Checkout:
+    """A checkout of its own with the demo behind it."""
+    path = tmp_path / "loomline"
+    shutil.copytree(demo[0].path, path, symlinks=True)
+    env = path / ".env"
+    env.write_text(env.read_text().replace(str(demo[0].path), str(path)))
+    return Checkout(path)
+
+
+def test_the_demo_twice_then_with_an_edited_audience(
+    ended: Checkout, first: dict[str, Any]
+) -> None:
+    checkout = ended
     saved = checkout.path / "data" / "demo" / "summary.json"
     assert json.loads(saved.read_text()) == first
     assert first["received"] > int(EVENTS)  # the real layouts come on top
@@ -165,11 +192,8 @@ def test_the_demo_twice_then_with_an_edited_audience(checkout: Checkout) -> None
 
 @pytest.mark.parametrize("wait_s", [5.0, 10.0])
 def test_killed_in_the_middle_the_demo_ends_the_same(
-    checkout: Checkout, wait_s: float
+    checkout: Checkout, first: dict[str, Any], wait_s: float
 ) -> None:
-    reference = checkout.json("demo", "--events", EVENTS)
-    folder = checkout.path / "data" / "demo"
-    folder.rename(folder.with_name("reference"))
     command = [str(checkout.bin / "loomline"), "demo", "--events", EVENTS]
     process = subprocess.Popen(
         command,
@@ -184,14 +208,14 @@ def test_killed_in_the_middle_the_demo_ends_the_same(
     process.wait()
     after = checkout.json("demo", "--events", EVENTS)
     same = ("events", "profiles", "audiences", "identity")
-    assert {key: after[key] for key in same} == {key: reference[key] for key in same}
+    assert {key: after[key] for key in same} == {key: first[key] for key in same}
     check_receiver(checkout)
 
 
 def test_a_broken_model_pushes_nothing_and_the_inbox_reaches_the_audience(
-    checkout: Checkout,
+    ended: Checkout,
 ) -> None:
-    checkout.loomline("demo", "--events", EVENTS)
+    checkout = ended
     held = sandbox_members(checkout)
     model = checkout.path / "models" / "audiences" / "aud_cart_abandoners.sql"
     text = model.read_text()

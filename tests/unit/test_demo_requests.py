@@ -133,6 +133,6 @@ def test_without_stripes_secret_a_collector_starts_and_says_so(home: Home) -> No
         answer = httpx.post(url + STRIPE, content=b"{}")
         process.terminate()
     assert lines[2] == (
-        "Webhooks of stripe are off: the variable STRIPE_WEBHOOK_SECRET is not set.\n"
+        "Webhooks from stripe are off: STRIPE_WEBHOOK_SECRET is not set.\n"
     )
     assert answer.status_code == 404

@@ -1,5 +1,11 @@
 """What `loomline run` says when it is done."""
 
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,6 +90,49 @@ def test_json_says_the_same(result: RunResult, home: Home) -> None:
     assert summary["data_docs"] == f"{home.path}/data_docs/index.html"
     assert summary["dagster_run"] == "run-1"
     assert summary["seconds"]["models"] == 20.0 and summary["total_seconds"] > 0
+
+
+WORKING = """
+import os, sys, time
+from orchestration.cli.output import say, stages
+with stages() as begin:
+    begin("models")
+    if sys.stderr.isatty():  # as Dagster does while a step runs
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    time.sleep(0.7)
+    say("Rebuilding all models.")
+    begin("checks")
+    time.sleep(0.7)
+"""
+
+
+def on_terminal(code: str) -> str:
+    """What a terminal of 80 columns is sent."""
+    here, there = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=there, stdout=there, stderr=there
+    ) as process:
+        os.close(there)
+        sent = b""
+        while process.poll() is None or select.select([here], [], [], 0)[0]:
+            if select.select([here], [], [], 0.1)[0]:
+                try:
+                    sent += os.read(here, 65536)
+                except OSError:  # as Linux says that the other side is closed
+                    break
+    os.close(here)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sent.decode())
+
+
+def test_a_terminal_shows_the_stage_under_way() -> None:
+    lines = [line.strip() for line in re.split(r"[\r\n]+", on_terminal(WORKING))]
+    assert any(re.fullmatch(r"models \d+ s", line) for line in lines)
+    assert any(re.fullmatch(r"checks \d+ s", line) for line in lines)
+    assert "Rebuilding all models." in lines
+    piped = subprocess.run(
+        [sys.executable, "-c", WORKING], capture_output=True, text=True, check=True
+    )
+    assert piped.stderr == "Rebuilding all models.\n" and piped.stdout == ""
 
 
 def test_an_import_tells_refused_items_and_empty_files(

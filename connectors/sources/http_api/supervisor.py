@@ -227,7 +227,7 @@ class _Supervisor:
 
     def _say_off(self, say: Say) -> None:
         for source, variable in self._rules.webhooks.off.items():
-            say(f"Webhooks of {source} are off: the variable {variable} is not set.")
+            say(f"Webhooks from {source} are off: {variable} is not set.")
 
     def _replace_dead(self, say: Say) -> None:
         for process in self._reaped():
