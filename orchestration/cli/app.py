@@ -235,15 +235,14 @@ def demo(
     from orchestration.demo.generator import AS_OF
     from orchestration.demo.run import demo as run_demo
 
-    started_s = since_start()
     done = run_demo(
         find_project_path(),
         events=events,
         as_of=instant(as_of) if as_of else AS_OF[1],
         reset=reset,
+        started_s=since_start(),
         say=say,
     )
-    done.seconds = {"start": started_s, **done.seconds}
     if json:
         print_json(done.summary())
     else:

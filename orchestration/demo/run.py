@@ -109,6 +109,7 @@ def demo(
     events: int = 200_000,
     as_of: datetime = AS_OF[1],
     reset: bool = False,
+    started_s: float = 0.0,
     say: Say = lambda message: None,
 ) -> DemoResult:
     """Land generated and real event files in two slices, a day apart, and push.
@@ -116,6 +117,7 @@ def demo(
     Works in `data/demo` below the project and leaves a `.env` that points `loomline`
     and `loomline dev` there. Called again it finds both slices landed and evaluates the
     last instant only. Other arguments, or `reset`, start from an empty home.
+    `started_s` is what the process has taken before, for the table of seconds.
 
     Raises:
         ConfigError: `data/demo` holds something other than a demo.
@@ -135,7 +137,7 @@ def demo(
     _write_env(project_path, home, as_of)
     project = Project.find()
     prepare(home)
-    result = RunResult(as_of)
+    result = RunResult(as_of, seconds={"start": started_s})
     generated = home.path / "generated"
     if not (generated / "truth.json").exists():
         say(f"Generating {events:,} events of a made-up shop whose truth is known …")
