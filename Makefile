@@ -9,7 +9,7 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	if $$each -c '$(FITS)' >/dev/null 2>&1; then echo $$each; break; fi; done)
 
-# Nothing here tells anybody that it is used.
+# Disables usage telemetry of dbt, Dagster and SQLMesh.
 export DBT_SEND_ANONYMOUS_USAGE_STATS ?= false
 export DAGSTER_DISABLE_TELEMETRY ?= yes
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS ?= true
