@@ -140,7 +140,7 @@ def tail(
 
 def _own_collector() -> str:
     """The admin address of the collector that runs on this home folder."""
-    from connectors.sources.http_api.running import admin_url
+    from connectors.sources.http_api.collector_lock import admin_url
 
     home = Project.find().home
     url = admin_url(home)
