@@ -44,7 +44,10 @@ class Columns:
             )
 
     def metadata(self, schema: str, table: str, sql: str | None) -> dict[str, Any]:
-        """Rows, columns and their origins; of a one-row table its numbers as well."""
+        """Rows, columns and their origins; of a table of health its numbers as well.
+
+        Other tables of one row may hold a person's.
+        """
         columns = self._columns[schema, table]
         relation = exp.table_(table, db=schema, quoted=True).sql(dialect="duckdb")
         found = self._warehouse.execute(f"select count(*) from {relation}").fetchall()
@@ -61,7 +64,7 @@ class Columns:
                 metadata["columns without lineage"] = origins
             else:
                 metadata["dagster/column_lineage"] = dg.TableColumnLineage(origins)
-        if rows == 1:
+        if rows == 1 and table.endswith("_health"):
             (values,) = self._warehouse.execute(f"from {relation}").fetchall()
             for name, value in zip(columns, values, strict=True):
                 if isinstance(value, int | float):

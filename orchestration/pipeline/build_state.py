@@ -21,6 +21,7 @@ __all__ = ["Built", "begin_build", "building", "built_from"]
 OWN_STREAMS = {"acks", "runs"}
 """Written by runs themselves; nothing new to run for."""
 
+IDENTITY_SEEDS = ("blocked_identifiers.csv", "identifier_types.csv")
 UNFINISHED = "unfinished "
 
 
@@ -131,11 +132,12 @@ def begin_build(project_path: Path, home: Home) -> bool:
 
 
 def _rules(project_path: Path) -> str:
-    files = sorted(
+    files = [project_path / "seeds" / name for name in IDENTITY_SEEDS]
+    files += sorted(
         file
-        for folder in ("seeds", "models/identity", "macros/identity")
-        for file in (project_path / folder).rglob("*")
-        if file.suffix in (".csv", ".sql") and file.stem != "identity_health"
+        for folder in ("models/identity", "macros/identity")
+        for file in (project_path / folder).rglob("*.sql")
+        if file.stem != "identity_health"
     )
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -161,9 +161,11 @@ class Models:
         Raises:
             ModelsFailed: a file cannot be read as what it should be.
         """
-        if self.is_outdated():
-            self._manifest = None
-            self.parse()
+        if self._manifest is None or self.is_outdated():
+            self._read_variables()
+            if not self._parsed().is_current():
+                self._manifest = None
+                self.parse()
         return self._manifest_path
 
     def is_outdated(self) -> bool:
@@ -187,8 +189,8 @@ class Models:
         """
         if self._manifest is not None:
             return
-        self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
-        parsed = ParsedProject(self.project.path, self._variables)
+        self._read_variables()
+        parsed = self._parsed()
         self._manifest = parsed.load()
         if self._manifest is None:
             result = self._invoke(["parse"])
@@ -196,6 +198,12 @@ class Models:
                 raise self._failed(result.exception) from None
             self._manifest = result.result
             parsed.save()
+
+    def _read_variables(self) -> None:
+        self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
+
+    def _parsed(self) -> ParsedProject:
+        return ParsedProject(self.project.path, self._variables)
 
     def _failed(self, error: object) -> ModelsFailed:
         return ModelsFailed(parse_failure(error, self.project.path))

@@ -19,6 +19,7 @@ CONDITIONS = Path("macros") / "audience" / "conditions.sql"
 _ROW_ERROR = re.compile(r"(Conversion|Constraint|Invalid Input|Out of Range) Error")
 """DuckDB's messages of these kinds quote values of a row, the others names in SQL."""
 
+_EXCERPT = re.compile(r"(\s*LINE \d+: )")
 _HEAD = re.compile(r"^\w+ Error in \w+ \S+ \((\S+)\)\s*")
 _STATEMENT_LINE = re.compile(r"^\s*LINE (\d+): (.*)\n\s*\^\s*$", re.MULTILINE)
 _JINJA_LINE = re.compile(r"^\s*line (\d+)\n(.*)", re.MULTILINE)
@@ -58,8 +59,13 @@ def parse_failure(error: object, project: Path) -> str:
 
 def without_values(message: str) -> str:
     """A message of dbt without what it may quote of a row."""
-    if _ROW_ERROR.search(message):
-        message = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", message)
+    if found := _ROW_ERROR.search(message):
+        # Values may hold quotes themselves, or stand without any. The excerpt of the
+        # statement holds none.
+        told, *excerpt = _EXCERPT.split(message[found.end() :], maxsplit=1)
+        told = re.sub(r"['\"].*['\"]", "'…'", told, flags=re.DOTALL)
+        told = re.sub(r"(?<!\w)[+-]?\d[\w.,:+-]*", "…", told)
+        message = "".join((message[: found.end()], told, *excerpt))
     return re.sub(r"[^\s'\"(<]+@[^\s'\")>]+", "…@…", message)
 
 
