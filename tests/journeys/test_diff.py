@@ -372,7 +372,7 @@ def test_against_a_commit_only_the_edit_is_told(
     print_diff(found)
     table = capsys.readouterr().out
     assert "aud_pricing_viewers" in table and "against commit" in table
-    assert "Moves by itself" not in table and "rebuilds all models" in table
+    assert "Unedited audiences" not in table and "rebuilds all models" in table
 
     git(shop, "stash", "-q")
     shop.run(at, push=False)
@@ -434,7 +434,7 @@ def test_outputs_name_no_person_and_production_stays_as_it_is(shop: Shop) -> Non
 
     markdown = file.read_text()
     assert f"| aud_readers | new | 0 | +{audience['entering']}" in markdown
-    assert "would wait" in markdown and "wait in the inbox" in markdown
+    assert "would be blocked" in markdown and "wait in the inbox" in markdown
     for text in (out, told, markdown):
         assert not re.search(r"[\w.]@\w", text)
         words = {*re.split(r"[\s|\"]+", text)}

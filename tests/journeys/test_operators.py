@@ -143,7 +143,7 @@ def test_a_key_in_the_address_opens_no_live_view(shared: Collecting, name: str) 
 def test_tail_finds_the_collector_of_its_home(home: Home) -> None:
     code, _, said = tail(home).ended()
     assert code == 2
-    assert "No collector runs on" in said and "loomline collect" in said
+    assert "No collector is running on" in said and "loomline collect" in said
     with collecting(home) as collector:
         watching = tail(home)
         assert watching.watches() == collector.admin_url
