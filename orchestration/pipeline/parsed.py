@@ -1,8 +1,8 @@
-"""dbt's parsed project, kept in `target/` for the next process.
+"""Caches dbt's parsed project in `target/` for the next process.
 
-dbt's own partial parsing begins again when the path of the warehouse changes: four
-seconds of CPU whenever a person changes from the demo to another home. The parsed
-project depends on the project's files, the variables and dbt itself, not on the home.
+dbt's partial parsing starts over when the path of the warehouse changes: four seconds
+of CPU at each switch between the demo and another home. The parsed project depends on
+the project's files, the variables and dbt's version, not on the home.
 """
 
 import os
@@ -23,7 +23,7 @@ CHOSEN_BY = ("DBT_PROFILE", "DBT_TARGET")
 
 
 def source_files(project: Path) -> list[Path]:
-    """The files and folders dbt and the destinations are read from."""
+    """Return the files and folders that define the models and destinations."""
     files = [project / "dbt_project.yml", project / "profiles.yml"]
     for folder in (project / name for name in FOLDERS):
         files += [folder, *folder.rglob("*")]
@@ -31,9 +31,9 @@ def source_files(project: Path) -> list[Path]:
 
 
 class ParsedProject:
-    """What `dbt parse` left in the target folder, if it still holds.
+    """The result of `dbt parse` in the target folder, while it is current.
 
-    `variables` are those handed to dbt, as JSON.
+    `variables` are dbt's variables, as JSON.
     """
 
     def __init__(self, project: Path, variables: str) -> None:
@@ -51,12 +51,12 @@ class ParsedProject:
                 self._inputs.update(file.read_bytes())
 
     def load(self) -> "Manifest | None":
-        """The manifest, or None if dbt has to parse the project."""
+        """Return the manifest, or None if dbt has to parse the project."""
         try:
             saved, key = self._saved.read_bytes(), self._key.read_text()
             if key != self._key_of(saved):
                 return None
-            os.utime(self._written)  # it describes the files as they are now
+            os.utime(self._written)  # it matches the current files
         except FileNotFoundError:
             return None
         from dbt.contracts.graph.manifest import Manifest
@@ -67,7 +67,7 @@ class ParsedProject:
         return manifest
 
     def save(self) -> None:
-        """Note that dbt has parsed the files as they were when this was created."""
+        """Record that dbt has parsed the files as of this object's creation."""
         replace_file(self._key, self._key_of(self._saved.read_bytes()).encode())
 
     def _key_of(self, saved: bytes) -> str:

@@ -134,7 +134,10 @@ def test_a_watch_that_is_stopped_in_a_run_ends_and_the_next_run_carries_on(
     with building(sending, "--watch") as watching:
         watching.terminate()
         _, said = watching.communicate(timeout=120)
-    assert (watching.returncode, said) == (0, "Stopped; the next run carries on.\n")
+    assert (watching.returncode, said) == (
+        0,
+        "Stopped. The next run resumes the work.\n",
+    )
     assert not (sending.path / "data" / "published").exists()
     sending.loomline("run", "--no-push")
     assert sending.json("sql", "select count(*) from staging.events")["rows"] == [[3]]
