@@ -1,4 +1,4 @@
-"""What the command line says to wrong use: exit code 2, one message, nothing done."""
+"""Usage errors of the command line: exit code 2, one message, nothing changed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What operators reach on the admin port, and not on the published one."""
+"""Routes of operators are on the admin port, and not on the public one."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
-    """One collector for all tests that leave it as it was."""
+    """One collector for all tests that do not change its state."""
     home = with_keys(tmp_path_factory.mktemp("operators") / "home")
     with collecting(home, "--workers", "2") as collector:
         yield collector
@@ -55,7 +55,7 @@ def status_of_stream(url: str, **asked: Any) -> int:
 
 
 def two_free_ports() -> int:
-    """A port that is free, as is the one after it."""
+    """Return a free port that is followed by another free one."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as one:
             port = int(one.getsockname()[1])
@@ -73,7 +73,7 @@ def tail(home: Home, *arguments: str) -> "Tail":
 
 
 class Tail:
-    """`loomline tail` in a process of its own."""
+    """Runs `loomline tail` in a separate process."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -81,7 +81,7 @@ class Tail:
         )
 
     def watches(self) -> str:
-        """The address that it says it watches."""
+        """Return the address that it reports to watch."""
         assert self._process.stderr is not None
         line = self._process.stderr.readline()
         assert line.startswith("Watching "), line

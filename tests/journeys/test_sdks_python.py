@@ -1,4 +1,4 @@
-"""Python SDKs, unmodified, send to a collector what nothing may lose or repeat."""
+"""Unmodified Python SDKs: the collector stores each event exactly once."""
 
 import subprocess
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ client.shutdown()
 
 @dataclass(frozen=True)
 class Sdk:
-    """One SDK as the guide shows it."""
+    """One SDK, configured as in the guide."""
 
     name: str
     calls: str  # one of each type, and the end
@@ -95,7 +95,7 @@ def home(tmp_path: Path) -> Home:
 def client_of(
     sdk: Sdk, collector: Collecting, *options: str, without: str | None = None
 ) -> str:
-    """The guide's constructor, with more options or without one of its own."""
+    """Return the guide's constructor with added or removed options."""
     code = constructor(sdk.name, collector, KEY)
     if without is not None:
         code = code.replace(f", {without}", "")

@@ -1,4 +1,4 @@
-"""`loomline sql`: what a person and a program get from the published tables."""
+"""`loomline sql` for people and programs."""
 
 import json
 import os
@@ -25,7 +25,7 @@ AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 
 @pytest.fixture
 def home(checkout: Checkout) -> Home:
-    """A home with two small tables, published."""
+    """A home with two small published tables."""
     home = Home(checkout.path / "data")
     home.path.mkdir()
     with duckdb.connect(str(home.warehouse)) as warehouse:
@@ -284,7 +284,7 @@ class Terminal:
             time.sleep(0.005)
 
     def until(self, text: str) -> str:
-        """What is printed up to and with the text."""
+        """Return the output up to and including the text."""
         deadline = time.monotonic() + 60
         while text not in self._unread:
             assert time.monotonic() < deadline, self._unread
@@ -294,9 +294,9 @@ class Terminal:
         return found
 
     def interrupted(self) -> str:
-        """What is printed on Ctrl-C, until there is a new prompt and nothing more.
+        """Press Ctrl-C; return the output up to the next prompt.
 
-        Pressed again if need be: readline misses one that comes while it draws.
+        Presses again if needed: readline misses the key while it redraws.
         """
         found = ""
         for _ in range(20):

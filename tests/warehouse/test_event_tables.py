@@ -1,4 +1,4 @@
-"""One typed table per event: nothing is lost, and no order of arrival changes it."""
+"""One typed table per event, complete and independent of the order of arrival."""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ Tables = dict[str, tuple[list[tuple[str, str]], list[str]]]  # columns and rows
 
 
 def track(event: str, number: int, properties: Any, **more: Any) -> dict[str, Any]:
-    """A call received `number` seconds after the start; its id says the number."""
+    """Return a call received `number` seconds after the start, with it as id."""
     return {
         "type": "track",
         "event": event,
@@ -41,7 +41,7 @@ def quoted(name: str) -> str:
 
 
 def event_tables(warehouse: Warehouse) -> Tables:
-    """All that is in the schema, but for the history of changes and what dbt made."""
+    """Return the tables of the schema, without side tables and properties."""
     found: Tables = {}
     names = warehouse.rows(
         "select table_name from duckdb_tables() where schema_name = 'events' "
@@ -58,7 +58,7 @@ def event_tables(warehouse: Warehouse) -> Tables:
 
 
 def columns(warehouse: Warehouse, event: str) -> dict[str, tuple[str, str]]:
-    """Column and type by the path of the property."""
+    """Return column and type by property path."""
     return {
         path: (name, kind)
         for path, name, kind in warehouse.rows(
@@ -83,7 +83,7 @@ def changes(warehouse: Warehouse) -> list[tuple[Any, ...]]:
 
 
 def made(warehouse: Warehouse) -> dict[str, int]:
-    """The catalog's number of each event table: another one when it was made again."""
+    """Return the catalog id of each event table, which changes when it is rebuilt."""
     return dict(
         warehouse.rows(
             "select table_name, table_oid from duckdb_tables() "
@@ -409,7 +409,7 @@ def test_an_event_of_50000_properties_keeps_them_in_json_and_500_in_columns(
 def test_a_property_without_room_that_was_sent_earlier_still_holds_all_its_values(
     make_warehouse: MakeWarehouse,
 ) -> None:
-    """Its first arrival was text and is forgotten; the import brings an integer."""
+    """Its first arrival was text and is not recorded; the import has an integer."""
     calls = [
         track("wide", 10, {f"p{n:04}": n for n in range(1_200)} | {"p1100": "text"}),
         track("wide", 1, {"p1100": 7, "early": True}),
@@ -501,7 +501,7 @@ NAMES = ["total", "Total", "TOTAL", "a", "A.b", "a_b", "at", "order", "Order", "
 
 
 def random_calls(rng: Random, count: int) -> list[dict[str, Any]]:
-    """Few names and few messages: collisions, contradictions and ties everywhere."""
+    """Return calls with few names and messages, so that most of them collide."""
 
     def value(depth: int) -> Any:
         choices: list[Any] = [

@@ -1,8 +1,8 @@
-"""The published snapshot: whole at every moment, and no more written than changed.
+"""The published snapshot: always complete, and written only where it changed.
 
 `python -m tests.warehouse.test_published HOME` copies HOME to `HOME-001`, `HOME-002`, …
-and publishes each in a process of its own, killed (SIGKILL) at its first, second, …
-change of the published folder until one ends by itself. Prints how many were made.
+and publishes each in a separate process, killed (SIGKILL) at its first, second, …
+change of the published folder, until one completes. Prints the number of copies.
 """
 
 import os
@@ -82,7 +82,7 @@ def published(home: Home, *, now: float = NOW) -> Published:
 
 
 def tables(home: Home) -> dict[str, list[tuple[Any, ...]]]:
-    """Every published table's rows."""
+    """Return the rows of every published table."""
     with open_snapshot(home) as connection:
         names = connection.sql(
             "select table_schema, table_name from information_schema.tables"
@@ -109,7 +109,7 @@ def inodes(home: Home) -> dict[str, int]:
 
 
 def assert_whole(home: Home) -> Snapshot:
-    """Each file of the current version is there, as described, and no other."""
+    """Assert that the current version has exactly the described files."""
     snapshot = read_snapshot(home)
     assert_holds(home.published / snapshot.version, snapshot)
     return snapshot
@@ -258,7 +258,7 @@ STREAMS = ["raw.dispositions", "raw.received_counts"]
 
 
 def build(home: Home) -> None:
-    """What the models would make of the streams, up to the newest load."""
+    """Write the tables that the models would build, up to the newest load."""
     newest = Manifest(home).newest()
     views = "".join(f"create or replace view {name} as select 1;" for name in STREAMS)
     change(
@@ -270,7 +270,7 @@ def build(home: Home) -> None:
 
 
 def refuse(home: Home, *ids: str) -> None:
-    """Land one load in which these were rejected."""
+    """Land one load with these rejected items."""
     at = int(NOW * 1e6)
     place = ("web", "http", at, "rejected", "missing_identity", None)
     found = [(name, *place, f'{{"id":"{name}"}}', None) for name in ids]
@@ -765,7 +765,7 @@ def test_killed_at_any_step_the_old_or_the_new_version_is_whole(
 
 
 def test_killed_at_any_time_the_next_one_goes_on(home: Home) -> None:
-    """Also in the middle of what DuckDB writes."""
+    """Includes kills while DuckDB writes."""
     rows_made = "select i, md5(i::text) as text from range({}) as made (i)"
     change(home, "create table profiles.many as " + rows_made.format(400_000))
     code = (
@@ -811,7 +811,7 @@ STEPS = {
 
 
 def _publish_in_steps(home: Home, at: int) -> None:
-    """Killed by its own hand at a step: an event about the folder of versions."""
+    """Publish, and kill this process at a step: a change of the folder of versions."""
     left = at
 
     def step(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The worked examples: what a handful of events must become, by hand."""
+"""Worked examples: a few events with results computed by hand."""
 
 import shutil
 from collections.abc import Callable
@@ -47,7 +47,7 @@ AUDIENCES = {
 def example_models(
     project_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Path], Models]:
-    """Models of the project with two audiences more, for a home; read once."""
+    """Models of the project with two more audiences, parsed once."""
     project = tmp_path_factory.mktemp("project")
     for name in ("dbt_project.yml", "profiles.yml"):
         shutil.copy(project_path / name, project)
@@ -78,7 +78,7 @@ def make_example(
 
 
 def call(name: str, at: timedelta, **fields: Any) -> Call:
-    """A call made and received at that time after the base time."""
+    """Return a call made and received at that offset from the base time."""
     moment = (BASE + at).isoformat()
     return {
         "messageId": name,
@@ -99,7 +99,7 @@ def identify(number: int, user: str, **traits: str) -> Call:
 
 
 def identities(warehouse: Warehouse) -> set[frozenset[tuple[str, str]]]:
-    """The identifiers of each profile."""
+    """Return the identifiers of each profile."""
     found: dict[str, set[tuple[str, str]]] = {}
     for profile, identifier_type, value in warehouse.rows(
         """
@@ -253,7 +253,7 @@ ORDERS = list(permutations("abcd"))
 
 
 def part(name: str, world: int) -> list[Call]:
-    """A part of the example, with people of its own for each world."""
+    """Return a part of the example, with separate people for each world."""
 
     def pricing(name: str, at: timedelta, browser: str) -> Call:
         event = "Viewed Pricing"
@@ -280,7 +280,7 @@ def part(name: str, world: int) -> list[Call]:
 
 @pytest.mark.parametrize("how", ["four batches", "one batch"])
 def test_order_does_not_matter(make_example: MakeWarehouse, how: str) -> None:
-    """All 24 orders at once: each has a world of its own in the same warehouse."""
+    """All 24 orders at once, each in a separate world of the same warehouse."""
     warehouse = make_example()
     at = BASE + timedelta(days=4)
     select = f"{IDENTITY} +aud_example_order +profile_events"
@@ -381,7 +381,7 @@ def test_windows_are_half_open_and_texts_exact(make_example: MakeWarehouse) -> N
     assert warehouse.rows(in_ledger) == [(4,)]
 
 
-# Who is who, in small
+# Small identity examples
 
 
 def test_a_shared_tablet_never_fuses_two_people(warehouse: Warehouse) -> None:
