@@ -149,7 +149,7 @@ def test_tail_finds_the_collector_of_its_home(home: Home) -> None:
         assert watching.watches() == collector.admin_url
         watching.stop()
         code, _, said = tail(home, "--url", collector.url).ended()
-        assert code == 2 and "leave out --url" in said
+        assert code == 2 and "remove --url" in said
     assert tail(home).ended()[0] == 2
     with collecting(home, "--admin-host", "0.0.0.0") as collector:
         assert collector.admin_url.startswith("http://0.0.0.0:")
