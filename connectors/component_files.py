@@ -9,13 +9,12 @@ component is named after its folder, anywhere below `orchestration/defs`.
 
 import re
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from connectors.config_files import ConfigFile
+from connectors.config_files import ConfigFile, nearest
 from connectors.errors import ConfigError
 
 __all__ = ["CHECK_SUITE", "DESTINATION", "attribute_faults", "find", "read"]
@@ -138,10 +137,9 @@ def _form(file: ConfigFile) -> Iterator[str]:
         if key not in _KEYS:
             yield file.unknown(_KEYS, key)
     if (written := str(content["type"])) not in _TYPES:
-        near = get_close_matches(written, _TYPES, n=1)
         yield (
             f"{file.place('type')}: there is no {written}; choose from: "
-            f"{', '.join(_TYPES)}.{f' Did you mean `{near[0]}`?' if near else ''}"
+            f"{', '.join(_TYPES)}.{nearest(written, _TYPES)}"
         )
     if not isinstance(content.get("attributes"), dict):
         yield f"{file.place('attributes')}: `attributes` must be a mapping."

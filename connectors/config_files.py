@@ -12,7 +12,7 @@ import yaml
 
 from connectors.errors import ConfigError
 
-__all__ = ["ConfigFile"]
+__all__ = ["ConfigFile", "nearest"]
 
 _Model = TypeVar("_Model", bound=msgspec.Struct)
 _WHERE = re.compile(r" - at `\$(.*)`$")
@@ -27,6 +27,12 @@ _AsJson.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
     for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return ` Did you mean …?` with the closest match, or nothing if none is close."""
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean `{near[0]}`?" if near else ""
 
 
 class ConfigFile:
@@ -92,11 +98,10 @@ class ConfigFile:
 
     def unknown(self, known: Collection[str], *keys: str | int) -> str:
         """Return the message for a key not in `known`; suggests the closest match."""
-        near = get_close_matches(str(keys[-1]), known, n=1)
         allowed = ", ".join(sorted(known))
         return (
             f"{self.place(*keys)}: `{keys[-1]}` is not a key here; allowed are: "
-            f"{allowed}.{f' Did you mean `{near[0]}`?' if near else ''}"
+            f"{allowed}.{nearest(str(keys[-1]), known)}"
         )
 
     def read(

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from connectors.config_files import ConfigFile
+from connectors.config_files import ConfigFile, nearest
 from connectors.errors import ConfigError
 
-__all__ = ["REFRESHES", "Audience", "Refresh", "read_audiences"]
+__all__ = ["DAILY_HOUR", "REFRESHES", "Audience", "Refresh", "read_audiences"]
 
 Refresh = Literal["continuous", "hourly", "daily"]
 REFRESHES: tuple[Refresh, ...] = get_args(Refresh)
+
+DAILY_HOUR = 3
+"""The hour, in UTC, at which `daily` audiences are evaluated."""
 
 META = ("sync_to", "refresh", "owner")
 """Supported keys of `config.meta`."""
@@ -124,7 +127,7 @@ def _faults(
                 yield (
                     f"{place}: `sync_to` names {name}, but there is no "
                     f"orchestration/defs/destinations/{name}/defs.yaml; configured: "
-                    f"{known}."
+                    f"{known}.{nearest(str(name), destinations)}"
                 )
     if meta.get("refresh", "daily") not in REFRESHES:
         yield (

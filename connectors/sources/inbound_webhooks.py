@@ -17,6 +17,13 @@ from msgspec import UNSET
 from connectors.errors import ConfigError
 from connectors.events.canonical import TYPES
 from connectors.events.decode import Undecodable, decode_item
+from connectors.sources.inbound_signatures import (
+    SCHEMES,
+    TIMED,
+    Scheme,
+    Signature,
+    read_secrets,
+)
 from connectors.sources.mapping_expressions import (
     Delivery,
     Expression,
@@ -29,13 +36,6 @@ from connectors.sources.mapping_expressions import (
     read_varying,
 )
 from connectors.sources.mapping_files import Section, choice, read_folder
-from connectors.sources.signatures import (
-    SCHEMES,
-    TIMED,
-    Scheme,
-    Signature,
-    read_secrets,
-)
 
 __all__ = [
     "MAX_MEMBERS",

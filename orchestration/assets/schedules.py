@@ -14,7 +14,7 @@ from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from connectors.home import Home
 from connectors.landing.prepare import prepare
 from connectors.locks import is_held
-from orchestration.audiences import REFRESHES, Audience, Refresh
+from orchestration.audiences import DAILY_HOUR, REFRESHES, Audience, Refresh
 from orchestration.pipeline.build_state import Built
 from orchestration.pipeline.dagster_instance import DIED, own_tags
 
@@ -23,7 +23,7 @@ __all__ = ["location", "refreshes", "unselected"]
 CRON: dict[Refresh, str] = {
     "continuous": "*/5 * * * *",  # windows move even if nothing lands
     "hourly": "0 * * * *",
-    "daily": "0 3 * * *",
+    "daily": f"0 {DAILY_HOUR} * * *",
 }
 WATCH_S = 30
 FIRST_STEP_S = 120  # time in which a started run must take run.lock

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from connectors.config_files import nearest
 from connectors.errors import ConfigError, LoomlineError, SourceError
 from orchestration.cli.collect import collect, quarantine, tail
 from orchestration.cli.keys import keys
@@ -184,11 +185,12 @@ def run(
     project = Project.find()
     project.check(with_variables=False)
     at = instant(as_of)
-    unknown = set(only or ()) - set(project.audiences())
+    audiences = project.audiences()
+    unknown = set(only or ()) - {*audiences}
     if unknown:
         raise ConfigError(
             f"models/audiences has no {', '.join(sorted(unknown))}. Audiences: "
-            f"{', '.join(project.audiences())}."
+            f"{', '.join(audiences)}.{nearest(min(unknown), audiences)}"
         )
     if not no_push:
         project.check()

@@ -140,7 +140,7 @@ def tail(
 
 def _own_collector() -> str:
     """Return the admin address of this home folder's collector."""
-    from connectors.sources.http_api.running import admin_url
+    from connectors.sources.http_api.collector_lock import admin_url
 
     home = Project.find().home
     url = admin_url(home)

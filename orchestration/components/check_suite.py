@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from orchestration.components.files import naming_keys, write_defs
+from orchestration.components.scaffolds import naming_keys, write_defs
 from orchestration.expectations.suites import Settings
 
 __all__ = ["CheckSuite"]

@@ -9,7 +9,7 @@ from connectors.destinations.settings import Settings, kinds, settings_model
 from connectors.home import Home
 from orchestration.assets.checks import checked_assets
 from orchestration.assets.sync_assets import push_assets
-from orchestration.components.files import naming_keys, write_defs
+from orchestration.components.scaffolds import naming_keys, write_defs
 from orchestration.expectations import load_suites
 from orchestration.project import Project
 

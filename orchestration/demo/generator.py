@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from orchestration.demo.inbound import FILE, expected_of
+from orchestration.demo.forms_and_webhooks import FILE, expected_of
 from orchestration.demo.shop import Shop
 from orchestration.demo.truth import Truth
 from orchestration.demo.vocabulary import AS_OF, PLACEHOLDERS

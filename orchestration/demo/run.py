@@ -29,15 +29,15 @@ from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
-from orchestration.demo.generator import AS_OF, generate
-from orchestration.demo.inbound import (
+from orchestration.demo.forms_and_webhooks import (
     NEWSLETTER,
     STRIPE,
     collector,
     read_requests,
     send,
 )
-from orchestration.demo.naive import last_user_wins, read_lines
+from orchestration.demo.generator import AS_OF, generate
+from orchestration.demo.last_login import last_user_wins, read_lines
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.demo.truth import Score, Truth, score
 from orchestration.pipeline.dagster_instance import prepare_records

@@ -5,8 +5,8 @@ from datetime import datetime
 from functools import partial
 from random import Random
 
-from orchestration.demo.actions import Actions
-from orchestration.demo.inbound import form, stripe_event
+from orchestration.demo.behavior import Actions
+from orchestration.demo.forms_and_webhooks import form, stripe_event
 from orchestration.demo.people import Channel, Company, Human
 from orchestration.demo.truth import Identifier
 from orchestration.demo.vocabulary import (

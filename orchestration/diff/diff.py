@@ -26,11 +26,11 @@ from orchestration.diff.members import (
     syncs_now,
     unconfirmed_batches,
 )
-from orchestration.pipeline.audience_names import UnknownName, unknown_names
 from orchestration.pipeline.build_state import building, built_from
 from orchestration.pipeline.dbt_runner import Models, ModelsFailed
 from orchestration.pipeline.memberships import last_run_number
 from orchestration.pipeline.run import refuse_the_past
+from orchestration.pipeline.unknown_names import UnknownName, unknown_names
 from orchestration.project import Project
 
 __all__ = ["Diff", "diff"]

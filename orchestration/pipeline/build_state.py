@@ -8,13 +8,13 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from connectors.home import Home
 from connectors.ingest.inbox import has_waiting
 from connectors.landing.manifest import Manifest
-from orchestration.audiences import Audience, Refresh
+from orchestration.audiences import DAILY_HOUR, Audience, Refresh
 
 __all__ = ["Built", "begin_build", "building", "built_from"]
 
@@ -57,7 +57,7 @@ class Built:
         is_due = {
             "continuous": True,
             "hourly": self._is_older("hourly", _hour(at)),
-            "daily": self._is_older("daily", _hour(at).replace(hour=0)),
+            "daily": self._is_older("daily", _last_daily(at)),
         }
         return tuple(
             name for name, audience in audiences.items() if is_due[audience.refresh]
@@ -138,6 +138,11 @@ def _rules(project_path: Path) -> str:
         if file.suffix in (".csv", ".sql") and file.stem != "identity_health"
     )
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _last_daily(at: datetime) -> datetime:
+    today = _hour(at).replace(hour=DAILY_HOUR)
+    return today if today <= at else today - timedelta(days=1)
 
 
 def _hour(at: datetime) -> datetime:

@@ -18,7 +18,7 @@ import msgspec
 from connectors.errors import LoomlineError
 from connectors.landing.manifest import Manifest
 from orchestration.pipeline.model_errors import parse_failure, run_failures
-from orchestration.pipeline.parsed import ParsedProject, source_files
+from orchestration.pipeline.parse_cache import ParsedProject, source_files
 from orchestration.project import Project
 
 if TYPE_CHECKING:

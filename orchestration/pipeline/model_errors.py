@@ -4,13 +4,15 @@ dbt and the engine report lines of the compiled SQL, not of the source.
 """
 
 import re
-from collections.abc import Collection, Iterable
-from difflib import SequenceMatcher, get_close_matches
+from collections.abc import Iterable
+from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["nearest", "parse_failure", "run_failures", "without_values"]
+from connectors.config_files import nearest
+
+__all__ = ["parse_failure", "run_failures", "without_values"]
 
 CONDITIONS = Path("macros") / "audience" / "conditions.sql"
 
@@ -52,12 +54,6 @@ def parse_failure(error: object, project: Path) -> str:
         return without_values(message)
     source = (project / head[1]).read_text(encoding="utf-8")
     return _format(head[1], _line(message, source), message, project)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return ` Did you mean …?` with the most similar name, or an empty string."""
-    near = get_close_matches(name, known, n=1)
-    return f" Did you mean `{near[0]}`?" if near else ""
 
 
 def without_values(message: str) -> str:

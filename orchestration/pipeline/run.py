@@ -24,7 +24,6 @@ from connectors.landing.compaction import compact, sweep
 from connectors.landing.manifest import replace_file
 from connectors.landing.prepare import prepare
 from connectors.locks import exclusive
-from orchestration.pipeline.audience_names import UnknownName, unknown_names
 from orchestration.pipeline.build_state import Built, building, built_from
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.delivery import (
@@ -40,6 +39,7 @@ from orchestration.pipeline.memberships import (
     membership_changes,
 )
 from orchestration.pipeline.model_errors import without_values
+from orchestration.pipeline.unknown_names import UnknownName, unknown_names
 from orchestration.snapshot.writer import Published, publish
 
 __all__ = ["ChecksFailed", "Run", "RunResult", "locked", "refuse_the_past", "running"]

@@ -17,6 +17,7 @@ from tests.support.checkouts import Checkout
         (["import", "README.md", "--format", "csv"], "Unknown format"),
         (["import", "README.md"], "no known format"),
         (["run", "--only", "aud_unknown"], "aud_unknown"),
+        (["run", "--only", "aud_churn_rsk"], "Did you mean `aud_churn_risk`?"),
         (["run", "--as-of", "yesterday"], "2026-05-01T00:00:00Z"),
         (["demo", "--events", "5"], "--events"),
         (["sandbox"], "CRM_WEBHOOK_SECRET"),

@@ -27,7 +27,7 @@ from connectors.ingest.importing import import_units
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
 from orchestration.assets.schedules import refreshes
-from orchestration.audiences import Audience
+from orchestration.audiences import DAILY_HOUR, Audience
 from orchestration.demo.generator import AS_OF, generate
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.pipeline import run as steps
@@ -302,8 +302,9 @@ def test_audiences_are_due_by_the_clock(tmp_path: Path) -> None:
     assert built.due(AUDIENCES, noon + timedelta(minutes=30)) == ("aud_c", "aud_h")
     built.remember(AUDIENCES, ("aud_c", "aud_h"), noon + timedelta(minutes=30), 0)
     assert built.due(AUDIENCES, noon + timedelta(minutes=40)) == ("aud_c",)
-    midnight = noon + timedelta(hours=11, minutes=30)
-    assert built.due(AUDIENCES, midnight) == ("aud_c", "aud_d", "aud_h")
+    night = datetime(2026, 5, 3, DAILY_HOUR, tzinfo=UTC)
+    assert built.due(AUDIENCES, night - timedelta(minutes=1)) == ("aud_c", "aud_h")
+    assert built.due(AUDIENCES, night) == ("aud_c", "aud_d", "aud_h")
 
 
 def test_the_sensor_asks_for_a_run_when_something_is_new(

@@ -68,6 +68,12 @@ def test_what_dbt_and_loomline_read_of_an_audience_is_accepted(tmp_path: Path) -
             "aud_a.yml, line 3: `meta` has no effect here; move it to `config`.",
         ),
         (
+            "    config: {meta: {sync_to: [cmr]}}\n",
+            "aud_a.yml, line 3: `sync_to` names cmr, but there is no "
+            "orchestration/defs/destinations/cmr/defs.yaml; configured: crm. "
+            "Did you mean `crm`?",
+        ),
+        (
             "    config: [meta]\n",
             "aud_a.yml, line 3: `config` must be a mapping.",
         ),

@@ -18,8 +18,7 @@ from connectors.home import Home
 from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
-from orchestration.demo.generator import AS_OF, generate
-from orchestration.demo.inbound import (
+from orchestration.demo.forms_and_webhooks import (
     NEWSLETTER,
     STRIPE,
     collector,
@@ -27,7 +26,8 @@ from orchestration.demo.inbound import (
     read_requests,
     send,
 )
-from orchestration.demo.naive import read_lines
+from orchestration.demo.generator import AS_OF, generate
+from orchestration.demo.last_login import read_lines
 
 PROJECT = Path(__file__).parents[2]
 SECRET = "whsec_0123456789abcdef"
@@ -93,7 +93,7 @@ def test_a_collector_makes_of_the_requests_what_the_truth_says(
 def test_the_collector_ends_with_a_demo_that_is_killed(home: Home) -> None:
     code = (
         "import sys, time; from pathlib import Path; "
-        "from orchestration.demo.inbound import collector\n"
+        "from orchestration.demo.forms_and_webhooks import collector\n"
         "with collector(Path(sys.argv[1])) as url: print(url, flush=True); "
         "time.sleep(60)"
     )

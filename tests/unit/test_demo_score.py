@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from orchestration.demo.forms_and_webhooks import read_requests
 from orchestration.demo.generator import AS_OF, generate
-from orchestration.demo.inbound import read_requests
-from orchestration.demo.naive import last_user_wins, read_lines
+from orchestration.demo.last_login import last_user_wins, read_lines
 from orchestration.demo.truth import Person, Truth, score
 
 

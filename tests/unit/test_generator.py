@@ -13,12 +13,12 @@ from typing import Any
 import phonenumbers
 import pytest
 
-from orchestration.demo.generator import AS_OF, PLACEHOLDERS, generate
-from orchestration.demo.inbound import (
+from orchestration.demo.forms_and_webhooks import (
     Request,
     read_requests,
 )
-from orchestration.demo.naive import read_lines
+from orchestration.demo.generator import AS_OF, PLACEHOLDERS, generate
+from orchestration.demo.last_login import read_lines
 from orchestration.demo.truth import Identifier, Truth, score
 
 Call = dict[str, Any]

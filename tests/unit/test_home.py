@@ -9,7 +9,7 @@ import pytest
 from connectors.errors import ConfigError
 from connectors.home import Home
 from connectors.landing.prepare import prepare
-from connectors.sources.http_api.running import only_one
+from connectors.sources.http_api.collector_lock import only_one
 from connectors.sources.write_keys import KeyStore
 
 

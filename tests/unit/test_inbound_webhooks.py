@@ -26,12 +26,12 @@ from connectors.events.decode import Undecodable
 from connectors.events.event_builder import Origin
 from connectors.events.identifiers import IdentifierRules
 from connectors.events.rows import Admitted
+from connectors.sources.inbound_signatures import BadSignature, Signature, read_secrets
 from connectors.sources.inbound_webhooks import (
     MAX_MEMBERS,
     InboundWebhooks,
     UnknownWebhook,
 )
-from connectors.sources.signatures import BadSignature, Signature, read_secrets
 
 PROJECT = Path(__file__).parents[2]
 NOW = 1_776_165_218  # 2026-04-14T11:13:38Z

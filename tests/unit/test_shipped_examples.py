@@ -17,9 +17,9 @@ from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.sources.files import Broken, chunks, rows, units
 from connectors.sources.forms import Forms
+from connectors.sources.inbound_signatures import BadSignature
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
-from connectors.sources.signatures import BadSignature
-from orchestration.demo.inbound import form, stripe_signature
+from orchestration.demo.forms_and_webhooks import form, stripe_signature
 from tests.support.sdk_wire import RECORDED, body, scenarios
 
 PROJECT = Path(__file__).parents[2]

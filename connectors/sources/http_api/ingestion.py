@@ -28,6 +28,11 @@ from connectors.sources.http_api.bodies import (
     inflated,
     keys_within,
 )
+from connectors.sources.http_api.concurrency import (
+    LARGE_BYTES,
+    Workload,
+    beside_the_loop,
+)
 from connectors.sources.http_api.debugger import Debugger, seen_of
 from connectors.sources.http_api.metrics import Metrics
 from connectors.sources.http_api.receipt import posthog_v1, with_receipts
@@ -46,10 +51,9 @@ from connectors.sources.http_api.requests import (
 )
 from connectors.sources.http_api.routes import Route
 from connectors.sources.http_api.token_lease import TokenLease
-from connectors.sources.http_api.workload import LARGE_BYTES, Workload, beside_the_loop
+from connectors.sources.inbound_signatures import BadSignature
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from connectors.sources.rate_limits import Buckets
-from connectors.sources.signatures import BadSignature
 from connectors.sources.write_keys import MAX_BATCH_BYTES, KeyRing, WriteKey
 
 __all__ = ["Ingestion"]

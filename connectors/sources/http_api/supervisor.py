@@ -24,13 +24,13 @@ from connectors.errors import ConfigError, LandingError
 from connectors.home import Home
 from connectors.landing.manifest import sync_folder
 from connectors.landing.segments import recover, segments_folder
+from connectors.sources.http_api.collector_lock import announce, only_one
 from connectors.sources.http_api.metrics import Metrics
 from connectors.sources.http_api.protocol import (
     MAX_CONNECTIONS,
     AdminProtocol,
     Protocol,
 )
-from connectors.sources.http_api.running import announce, only_one
 from connectors.sources.http_api.worker import (
     BACKLOG,
     DRAIN_S,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from orchestration.demo.inbound import Request
+from orchestration.demo.forms_and_webhooks import Request
 from orchestration.demo.truth import Identifier
 
 __all__ = ["last_user_wins", "read_lines"]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from orchestration.demo.inbound import Request
+from orchestration.demo.forms_and_webhooks import Request
 from orchestration.demo.people import Channel, Company, Device, Human
 from orchestration.demo.truth import Identifier, Person
 from orchestration.demo.vocabulary import (

@@ -11,10 +11,9 @@ from typing import Any
 
 import duckdb
 
-from connectors.config_files import ConfigFile
+from connectors.config_files import ConfigFile, nearest
 from connectors.events.naming import snake_case
 from orchestration.pipeline.dbt_runner import Models, open_when_free
-from orchestration.pipeline.model_errors import nearest
 
 __all__ = ["UnknownName", "unknown_names"]
 
