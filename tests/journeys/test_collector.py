@@ -442,7 +442,7 @@ def test_events_can_be_watched_as_they_are_judged(site: Site) -> None:
         )
         assert tail.stderr is not None and tail.stdout is not None
         assert tail.stderr.readline().startswith("Watching")
-        time.sleep(1)  # the other worker looks twice a second who watches
+        time.sleep(1)  # the other worker checks for watchers twice a second
         bodies = [plan_changed("good", {"plan": "free"}), plan_changed("bad", {})]
         for body in (*bodies, {"type": "page", "userId": "u"}):
             collector.post("/v1/batch", {"batch": [body]}, headers=KEY)
@@ -599,7 +599,7 @@ def test_a_key_is_taken_out_wherever_it_stands(site: Site, body: bytes) -> None:
         collector.post("/v1/t", body % text.encode(), headers={"X-Write-Key": text})
         collector.post("/v1/t", body % text.encode(), headers=KEY)  # of another source
         collector.stop()
-    if b"batch" in body:  # what cannot be read is searched for the sender's own key
+    if b"batch" in body:  # an unreadable body is searched for the sender's own key
         assert landed(site.home, "dispositions")[0]["payload"].count("***") == 1
         return
     files = [path for path in site.home.path.rglob("*") if path.is_file()]

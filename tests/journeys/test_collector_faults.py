@@ -78,7 +78,7 @@ def test_nothing_acknowledged_is_lost_when_all_processes_are_killed(home: Home) 
             with collecting(home, "--workers", "2", port=port) as collector:
                 load.wait_for(1_500)
                 collector.kill()
-    with collecting(home, port=port):  # which takes over what the dead have left
+    with collecting(home, port=port):  # takes over the segments of dead workers
         found = books(home)
     assert load.resets.total() > 0
     found.assert_kept(load)
@@ -579,7 +579,7 @@ def test_a_clock_that_jumps_loses_and_misfiles_nothing(
     def set_clock(to: str) -> None:
         beside = clock.with_suffix(".new")
         beside.write_text(to)
-        beside.replace(clock)  # it is read at every look at the time
+        beside.replace(clock)  # libfaketime reads it for every clock call
 
     set_clock("+0")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")

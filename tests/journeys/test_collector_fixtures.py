@@ -197,7 +197,7 @@ def test_no_recorded_event_is_refused_and_the_books_balance(replay: Replay) -> N
     assert counted == len(replay.dispositions) == len(replay.events) == len(sent_ids)
 
 
-# What any client may rely on
+# Guarantees for all clients
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +345,7 @@ def test_nothing_is_redirected(web: httpx.Client) -> None:
         ("body writeKey", "/v1/batch", {}, {"writeKey": KEY}),
         ("body api_key", "/batch/", {}, {"api_key": KEY}),
         ("body token", "/e/", {}, {"token": KEY}),
-        # The first that is a key counts: a page may have an old one in its headers.
+        # The first valid key counts: a page may have an old one in its headers.
         ("second", "/v1/batch", bearer("REVOKED"), {"writeKey": KEY}),
     ],
 )

@@ -136,7 +136,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], int]] = {
     "gzip": (lambda: gzipped(64), 413),
     "zlib": (lambda: zlib.compress(b" " * (64 * MB)), 413),
     "zstd": (zstd_runs, 413),
-    "nested": (nested_gzip, 400),  # unpacked once: what comes out is no JSON
+    "nested": (nested_gzip, 400),  # decompressed once: the result is not JSON
     "members": (lambda: gzip.compress(b" " * MB) * 64, 413),
     "empty members": (lambda: gzip.compress(b"") * 50_000, 400),
     "cut off": (lambda: gzipped(1)[:-9], 400),

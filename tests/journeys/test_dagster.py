@@ -132,7 +132,7 @@ def loomline_dev(checkout: Checkout) -> Iterator[Dagster]:
         yield Dagster(port)
     finally:
         process.terminate()
-        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
+        process.wait(STOP_S + 60)  # extra time for a busy machine
         log.close()
 
 

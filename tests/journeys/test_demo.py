@@ -170,14 +170,14 @@ def test_the_demo_twice_then_with_an_edited_audience(
     assert third["changes"] == {"aud_cart_abandoners": {"entered": 0, "left": left}}
     check_receiver(checkout)
 
-    # taken back at the same instant: the same people return, once
+    # undone at the same instant: the same people return, once
     model.write_text(text)
     fourth = checkout.json("demo", "--events", EVENTS)
     assert fourth["audiences"] == before
     assert fourth["pushes"]["crm_webhook"] == {"added": left, "removed": 0}
     check_receiver(checkout)
 
-    # built by hand: nothing new, and the demo goes on
+    # built with dbt: no changes, and the demo still works
     checkout.run([str(checkout.bin / "dbt"), "run", "-s", "aud_cart_abandoners+"])
     assert checkout.json("demo", "--events", EVENTS)["audiences"] == before
 

@@ -228,7 +228,7 @@ def test_what_is_broken_is_not_pushed_nor_published(
         Installation(broken.project, Pipeline(broken.project)).run()
     assert nothing_went_out()
 
-    profiles.write_text(good + "\nlimit 0\n")  # all who were there are gone
+    profiles.write_text(good + "\nlimit 0\n")  # removes all profiles
     with pytest.raises((ModelsFailed, ChecksFailed)):
         Installation(broken.project, Pipeline(broken.project)).run()
     assert nothing_went_out()

@@ -66,7 +66,7 @@ def staying(
         yield
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
+        process.wait(STOP_S + 60)  # extra time for a busy machine
     for address in addresses:  # it took everything it had started with it
         try:
             httpx.get(address, timeout=5)

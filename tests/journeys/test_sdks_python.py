@@ -66,7 +66,7 @@ class Sdk:
     name: str
     calls: str  # one of each type, and the end
     track: str  # the nth of many
-    fast: str  # an option that makes its queue go out at once
+    fast: str  # option that flushes the queue immediately
 
     def id(self, n: int) -> str:
         return str(UUID(int=n)) if self.name.startswith("PostHog") else f"m{n}"
@@ -126,7 +126,7 @@ def test_every_call_arrives_with_its_meaning(sdk: Sdk, home: Home) -> None:
     )
     assert (order["properties"]["total"], order["properties"]["nan"]) == (42.5, None)
     assert group["group_id"] == "acme" and group["traits"]["employees"] == 120
-    # PostHog's names the ids the other way round; what counts is that both are there.
+    # PostHog's SDK swaps the names of the ids; both must be present.
     assert {"old", "u1"} <= {
         alias[name] for name in ("previous_id", "user_id", "distinct_id")
     }

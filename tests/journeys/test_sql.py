@@ -180,7 +180,7 @@ def test_what_was_sent_and_refused_answers_with_its_reason(checkout: Checkout) -
         ["m1", "quarantined", reason, "Plan Changed"],
         ["m2", "rejected", "missing_identity", "Viewed"],
     ]
-    # received = what became of it at admission = what became of it in the models
+    # received = dispositions of admission = dispositions of the models
     assert asked(
         "select (select sum(items) from raw.received_counts),"
         " (select count(*) from raw.dispositions),"
@@ -278,7 +278,7 @@ class Terminal:
         self._unread = ""
 
     def type(self, text: str) -> None:
-        # Key by key, as people do: of many at once readline may leave the last unread.
+        # Key by key, as people type: readline can leave the last of many keys unread.
         for key in text:
             os.write(self._descriptor, key.encode())
             time.sleep(0.005)
@@ -349,7 +349,7 @@ def test_the_prompt(checkout: Checkout, home: Home, tmp_path: Path) -> None:
         shell.type("as answer;\n")
         assert "42" in shell.until("loomline> ")
 
-        # An error is told and the prompt goes on, with what was made before.
+        # After an error the prompt continues, with the tables created before.
         shell.type("create table mine as select 'kept' as a;\n")
         shell.until("loomline> ")
         shell.type("from nowhere;\n")

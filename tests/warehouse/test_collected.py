@@ -97,7 +97,7 @@ def home(tmp_path: Path) -> Home:
 
 
 DUPLICATES: dict[str, tuple[list[Any], Counter[str]]] = {
-    # Bodies, and what becomes of their items.
+    # Bodies, and the dispositions of their items.
     "in one body": (
         [{"batch": [call("m"), call("m")]}],
         Counter(accepted=1, duplicate=1),

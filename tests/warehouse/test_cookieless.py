@@ -91,7 +91,7 @@ def test_an_office_behind_one_address_never_becomes_one_person(
     site.send(view("unknown too"))
     site.send(view("anns", anonymousId="anns-cookie"))
     site.send(view("bobs", anonymousId="bobs-cookie"))
-    # Two who have not said who they are, the second behind a placeholder.
+    # Two unidentified visitors, the second with a placeholder id.
     site.send(
         {"type": "identify", "messageId": "c", "anonymousId": "cleos-cookie"},
         identify("null", anonymousId="dans-cookie"),

@@ -271,7 +271,7 @@ def test_hostile_names_are_columns_that_hold_their_values(warehouse: Warehouse) 
     warehouse.land(
         [
             track("shown", 0, {name: n for n, name in enumerate(HOSTILE)}),
-            # Names alone, one by one, as what came first has the plain one.
+            # Only names, one at a time, since the first arrival gets the plain name.
             *(track("each", n, {name: n}) for n, name in enumerate(HOSTILE)),
         ],
         "app",
@@ -389,7 +389,7 @@ def test_an_event_of_50000_properties_keeps_them_in_json_and_500_in_columns(
     found = columns(warehouse, "wide")
     held = [path for path, (column, _) in found.items() if column]
     assert held == ["/kept", *(f"/k{n:05}" for n in range(499))]
-    assert len(found) == 1_000  # that there are more is told, not each of them
+    assert len(found) == 1_000  # further properties are counted, not listed
     assert values(warehouse, "wide", "kept") == [1, 2]
     assert values(warehouse, "wide", "k00498") == [None, 498]
     (row,) = warehouse.rows(
@@ -397,7 +397,7 @@ def test_an_event_of_50000_properties_keeps_them_in_json_and_500_in_columns(
         "from staging.int_events where properties ->> 'kept' = '2'"
     )
     assert row == (50_001, "49999")
-    # Later runs know nothing of the others, and a later name takes no column away.
+    # Later runs do not know the others, and a later name removes no column.
     assert warehouse.count("events.int_event_properties") == 1_001
     before = event_tables(warehouse)
     warehouse.land([track("wide", 2, {"a": 1, "kept": 3})], "app")

@@ -103,10 +103,10 @@ def contradictions(rng: Random, events: Sequence[OracleEvent]) -> list[OracleEve
     again = []
     for number, event in enumerate(rng.sample(events, len(events) // 10)):
         moment = event.received_at + timedelta(seconds=rng.choice((-900, -7, -1, 3)))
-        # What only this message told of must be forgotten when it is replaced …
+        # Links of only this message must be removed when it is replaced …
         once = f"once-{number}"
         carried: tuple[Identifier, ...] = (("user_id", once), ("anonymous_id", once))
-        if rng.random() < 0.5:  # … and what the other one told of is to be joined
+        if rng.random() < 0.5:  # … or it joins the identifiers of another one
             carried = rng.choice(events).identifiers
         again.append(OracleEvent(event.message_id, moment, carried))
     return again
@@ -172,7 +172,7 @@ def check_parts(
     for number, part in enumerate(parts, 1):
         arrivals += part
         warehouse.land(map(to_call, part), "graph")
-        # New events and a full refresh may come together.
+        # A full refresh can include new events.
         is_full = is_full_at_last and number == len(parts)
         at = AT + timedelta(hours=number)
         warehouse.build(at=at, select=SELECT, full_refresh=is_full)

@@ -294,7 +294,7 @@ def test_sweeping_does_not_mind_files_that_come_and_go(
     """A parallel import renames its files between two listings of the folder."""
     land_many(home, project_path, TWO)
     folder = next(path.parent for path in home.raw.glob("*/*/*.parquet"))
-    # Listed, but not there: what a file looks like that was renamed in between.
+    # Listed but missing, like a file that was renamed after the listing.
     (folder / ".renamed.part").symlink_to(folder / "gone")
     before = raw(home)
     assert sweep(home) == 0

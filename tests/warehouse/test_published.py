@@ -368,7 +368,7 @@ def test_files_from_before_a_column_was_added_lack_it(streams: Home) -> None:
     ]
 
 
-# Only what changed
+# Only changes are written
 
 
 def test_what_did_not_change_stays_the_same_file(home: Home) -> None:
@@ -539,7 +539,7 @@ def test_a_file_system_without_room_for_another_link_gets_a_copy(home: Home) -> 
     links = home.path / "links"
     links.mkdir()
     try:
-        for number in range(65_000):  # what ext4 allows
+        for number in range(65_000):  # limit of ext4
             (links / str(number)).hardlink_to(path)
     except OSError:
         pass
@@ -561,7 +561,7 @@ def test_a_home_that_was_moved(home: Home, tmp_path: Path) -> None:
         assert connection.sql("from profiles.profiles").fetchall() == [("p1",)]
 
 
-# Readers beside writers
+# Concurrent readers and writers
 
 
 def test_nothing_is_published_yet(home: Home) -> None:
@@ -585,7 +585,7 @@ def test_readers_do_not_mind_an_open_warehouse(home: Home) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
         assert rows(home, "from profiles.profiles") == [("p1",)]
-        # And who would publish is told; readers keep what they have.
+        # Publishing fails with a message; readers keep their version.
         with pytest.raises(PublishFailed, match="PID"):
             published(home)
         assert set(tables(home)) == PUBLIC
@@ -695,7 +695,7 @@ def test_versions_stay_until_their_readers_are_done(home: Home) -> None:
     assert there() == {first, second, third}
     published(home, now=NOW + 10_001 + READERS_S)
     assert there() == {second, third}
-    with pytest.raises(duckdb.PermissionException):  # nothing is there to permit
+    with pytest.raises(duckdb.PermissionException):  # the version is deleted
         reader.sql("select count(*) from profiles.profiles").fetchall()
     # Current, and the one before it, however old.
     published(home, now=NOW + 1e9)

@@ -134,7 +134,7 @@ def test_what_people_type_instead_of_an_id_is_no_person(warehouse: Warehouse) ->
         for number, value in enumerate(PLACEHOLDERS + REAL)
         for field in FIELDS
     ]
-    # Beside an id of its own a placeholder links no one.
+    # Next to a real id, a placeholder links nothing.
     calls += [
         identify(number, f"u{number}", email="N/A") | {"anonymousId": value}
         for number, value in enumerate(PLACEHOLDERS)
@@ -461,7 +461,7 @@ def test_another_group_ends_the_membership_before_it(warehouse: Warehouse) -> No
     warehouse.land([joins(1, "acme"), joins(2, "acme"), joins(5, "umbra")], "app")
     warehouse.build(select=PEOPLE)
     assert sorted(moments(members)) == [("acme", 1, 5), ("umbra", 5, None)]
-    # In between, told of later.
+    # A move in between that arrives later.
     warehouse.land([joins(3, "orbit")], "app")
     warehouse.build(select=PEOPLE)
     assert sorted(moments(members)) == [
@@ -498,7 +498,7 @@ def test_consent_is_the_most_restrictive_until_a_new_statement(
     warehouse.land(said, "app")
     warehouse.build(select=PEOPLE)
     assert granted() == {"browser": False, "u": True}
-    # They turn out to be one person, who was not asked since.
+    # They turn out to be one person, without a later statement.
     warehouse.land([identify(3, "u") | {"anonymousId": "browser"}], "app")
     warehouse.build(select=PEOPLE)
     assert granted() == {"browser": False, "u": False}
