@@ -58,7 +58,7 @@ def source_files(project: Path) -> list[Path]:
 
 
 class ParsedProject:
-    """What `dbt parse` left in the target folder, if it still holds.
+    """The result of `dbt parse` in the target folder, while it is current.
 
     `variables` are those passed to dbt, as JSON. Values of environment variables count
     if a file reads them with `env_var`; Loomline's own are read while models run.
@@ -90,7 +90,7 @@ class ParsedProject:
         return self._current() is not None
 
     def save(self) -> None:
-        """Note that dbt has parsed the files as they were when this was created."""
+        """Record that dbt has parsed the files as of this object's creation."""
         replace_file(self._key, self._key_of(self._saved.read_bytes()).encode())
 
     def _current(self) -> bytes | None:
