@@ -175,7 +175,7 @@ def test_killed_when(
     killed = installation(project_path, landed, tmp_path)
     died = subprocess.run(
         [sys.executable, "-c", DIE, point],
-        cwd=PROJECT / "tests",
+        cwd=PROJECT,
         env=os.environ | killed.environment(),
         capture_output=True,
         text=True,

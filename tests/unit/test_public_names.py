@@ -49,7 +49,7 @@ ARCHAIC = re.compile(r"\b(anew|nobody|somebody|whoever|of\s+itself)\b", re.IGNOR
 """Words that stand in for a name; the thing's own name reads better."""
 
 PLAIN = (
-    *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"),
     *("docs/*.md", "docs/decisions/*", "docs/deploy/**/*"),
     *("connectors/**/*", "orchestration/**/*", "benchmarks/*"),
     *("macros/**/*", "models/**/*", "seeds/*.yml"),
