@@ -44,9 +44,9 @@ class Columns:
             )
 
     def metadata(self, schema: str, table: str, sql: str | None) -> dict[str, Any]:
-        """Rows, columns and their origins; of a table of health its numbers as well.
+        """Return row count, columns and lineage, and the numbers of health tables.
 
-        Other tables of one row may hold a person's.
+        Numbers of other one-row tables can be personal data.
         """
         columns = self._columns[schema, table]
         relation = exp.table_(table, db=schema, quoted=True).sql(dialect="duckdb")

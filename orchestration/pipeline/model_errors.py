@@ -59,13 +59,13 @@ def parse_failure(error: object, project: Path) -> str:
 
 def without_values(message: str) -> str:
     """A message of dbt without what it may quote of a row."""
-    if found := _ROW_ERROR.search(message):
-        # Values may hold quotes themselves, or stand without any. The excerpt of the
-        # statement holds none.
-        told, *excerpt = _EXCERPT.split(message[found.end() :], maxsplit=1)
-        told = re.sub(r"['\"].*['\"]", "'…'", told, flags=re.DOTALL)
-        told = re.sub(r"(?<!\w)[+-]?\d[\w.,:+-]*", "…", told)
-        message = "".join((message[: found.end()], told, *excerpt))
+    if error := _ROW_ERROR.search(message):
+        # Values can contain quotes or be unquoted. The excerpt of the statement has
+        # no values.
+        text, *excerpt = _EXCERPT.split(message[error.end() :], maxsplit=1)
+        text = re.sub(r"['\"].*['\"]", "'…'", text, flags=re.DOTALL)
+        text = re.sub(r"(?<!\w)[+-]?\d[\w.,:+-]*", "…", text)
+        message = "".join((message[: error.end()], text, *excerpt))
     return re.sub(r"[^\s'\"(<]+@[^\s'\")>]+", "…@…", message)
 
 
