@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import subprocess
 import sys
 import time
@@ -141,6 +142,7 @@ def collector(project_path: Path) -> Iterator[str]:
     with subprocess.Popen(
         ["sh", "-c", _UNTIL_STDIN_CLOSES, *command],
         cwd=project_path,
+        env={**os.environ, "NEWSLETTER_FORM": "on"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

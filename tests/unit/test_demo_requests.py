@@ -121,18 +121,25 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_without_stripes_secret_a_collector_starts_and_says_so(home: Home) -> None:
-    env = {**os.environ, "STRIPE_WEBHOOK_SECRET": ""}  # a `.env` may have one
+def test_without_their_variables_the_examples_are_off_and_the_collector_says_so(
+    home: Home,
+) -> None:
+    # Empty, not removed: a `.env` may set them.
+    env = {**os.environ, "STRIPE_WEBHOOK_SECRET": "", "NEWSLETTER_FORM": ""}
     command = [str(Path(sys.executable).parent / "loomline"), "collect", "--port", "0"]
     with subprocess.Popen(
         [*command, "--admin-port", "0"], env=env, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         url = lines[0].split()[-1]
-        answer = httpx.post(url + STRIPE, content=b"{}")
+        answers = [
+            httpx.post(url + STRIPE, content=b"{}"),
+            httpx.post(url + NEWSLETTER, data={"email": "ann@shop.example"}),
+        ]
         process.terminate()
-    assert lines[2] == (
-        "Webhooks from stripe are off: STRIPE_WEBHOOK_SECRET is not set.\n"
-    )
-    assert answer.status_code == 404
+    assert lines[2:] == [
+        "Webhooks from stripe are off: STRIPE_WEBHOOK_SECRET is not set.\n",
+        "The form newsletter is off: NEWSLETTER_FORM is not set.\n",
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404]

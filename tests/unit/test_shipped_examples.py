@@ -16,7 +16,7 @@ from connectors.events.identifiers import IdentifierRules
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.sources.files import Broken, chunks, rows, units
-from connectors.sources.forms import Forms
+from connectors.sources.forms import Forms, UnknownForm
 from connectors.sources.inbound_signatures import BadSignature
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from orchestration.demo.forms_and_webhooks import form, stripe_signature
@@ -167,11 +167,23 @@ def test_the_signature_is_the_one_of_stripes_manual() -> None:
 EXPECTED_MAC = "b8d1a100bb782622d8ffea20be97de6c220c79a27f0a6cd011120a4c3bd07704"
 
 
+@pytest.mark.parametrize("env", [{}, {"NEWSLETTER_FORM": ""}])
+def test_the_newsletter_form_is_off_until_its_variable_is_set(
+    env: dict[str, str],
+) -> None:
+    forms = Forms.load(PROJECT, env)
+    assert forms.off == {"newsletter": "NEWSLETTER_FORM"}
+    with pytest.raises(UnknownForm):
+        forms.receive(
+            "newsletter", "application/x-www-form-urlencoded", b"email=ann@shop.example"
+        )
+
+
 def test_the_newsletter_form_says_who_and_asks_for_consent() -> None:
     fields = form({"email": "ann@shop.example", "offers": "on"}).content
     text = "&".join(f"{name}={value}" for name, value in fields.items())
     content_type = "application/x-www-form-urlencoded"
-    told = Forms.load(PROJECT).receive(
+    told = Forms.load(PROJECT, {"NEWSLETTER_FORM": "on"}).receive(
         "newsletter", content_type, f"{text}&anonymous_id=a1&form_id=f1&x=y".encode()
     )
     assert told.source == "website" and told.refusal is None
