@@ -51,7 +51,7 @@ SANDBOX_PORT = 8787
 SEED = 7
 STRIPE_SECRET = "STRIPE_WEBHOOK_SECRET"
 SOURCE = "demo"
-STORY = 2
+STORY = 3
 """Raised when the generated events change: a demo of another story is replaced."""
 
 Say = Callable[[str], None]
@@ -347,7 +347,7 @@ def _look(home: Home, earlier: int) -> dict[str, Any]:
             "decided": _decided(
                 rows(
                     "select event, channel, disposition, count(*) "
-                    "from raw.dispositions where event = 'subscription_renewed' "
+                    "from raw.dispositions where event = 'demo_subscription_renewed' "
                     "or channel in ('webhook', 'form') group by all order by all"
                 )
             ),

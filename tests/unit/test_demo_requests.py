@@ -50,10 +50,10 @@ def test_the_truth_counts_what_contracts_and_requests_become(
 ) -> None:
     truth = generate(tmp_path, events=events, seed=7, as_of=AS_OF)
     calls, requests = map(json.loads, read_lines(tmp_path)), read_requests(tmp_path)
-    renewals = [c for c in calls if c.get("event") == "subscription_renewed"]
+    renewals = [c for c in calls if c.get("event") == "demo_subscription_renewed"]
     texts = [c for c in renewals if type(c["properties"]["amount"]) is str]
     assert texts and len(texts) < len(renewals) / 5
-    assert truth.expected["subscription_renewed"] == {
+    assert truth.expected["demo_subscription_renewed"] == {
         "quarantined": len(texts),
         "admitted": len(renewals) - len(texts),
     }

@@ -27,7 +27,7 @@ FIXTURES = PROJECT / "tests" / "fixtures"
 NOW = 1_795_255_200
 SECRET = "whsec_0123456789abcdef"
 SHIPPED = (
-    "connectors/events/contracts/subscription_renewed.yml",
+    "connectors/events/contracts/demo_subscription_renewed.yml",
     "connectors/events/transformations/010_renewal_region.yml",
     "connectors/sources/webhooks/stripe.yml",
     "connectors/sources/forms/newsletter.yml",
@@ -87,11 +87,13 @@ def test_no_recorded_fixture_is_refused_or_altered(source: str) -> None:
 BOOK = Rulebook.load(PROJECT, {})
 
 
-def admitted(source: str, **properties: Any) -> tuple[list[Any], Any]:
+def admitted(
+    source: str, event: str = "Demo Subscription Renewed", **properties: Any
+) -> tuple[list[Any], Any]:
     """A renewal's properties, and its disposition's reason."""
     out = Admitted()
     origin = Origin(source, source, "file", "s", NOW * 1_000_000, False)
-    call = {"event": "Subscription Renewed", "userId": "u", "properties": properties}
+    call = {"event": event, "userId": "u", "properties": properties}
     Admission(IdentifierRules.load(PROJECT), BOOK).admit(call, origin, out)
     texts = [text for row in out.events for text in row if "amount" in str(text)]
     return [json.loads(text) for text in texts], out.dispositions[0].reason
@@ -104,8 +106,14 @@ def test_a_renewal_gets_its_region_unless_its_amount_is_text() -> None:
     assert admitted("web", **given) == ([given], None)
     assert admitted("demo", **{**given, "amount": "49.00"}) == (
         [],
-        "contract subscription_renewed v1: amount: type",
+        "contract demo_subscription_renewed v1: amount: type",
     )
+
+
+def test_a_renewal_of_your_own_shop_passes_untouched() -> None:
+    given = {"amount": "49.00", "country": "KE"}
+    for source in ("demo", "web"):
+        assert admitted(source, "Subscription Renewed", **given) == ([given], None)
 
 
 # Requests
