@@ -210,7 +210,7 @@ def test_killed_in_the_middle_the_demo_ends_the_same(
     process.send_signal(signal.SIGKILL)
     process.wait()
     after = checkout.json("demo", "--events", EVENTS)
-    same = ("events", "profiles", "audiences", "identity")
+    same = ("events", "profiles", "audiences", "identity", "decided")
     assert {key: after[key] for key in same} == {key: first[key] for key in same}
     check_receiver(checkout)
 

@@ -21,6 +21,8 @@ from connectors.landing.prepare import prepare
 from orchestration.demo.forms_and_webhooks import (
     NEWSLETTER,
     STRIPE,
+    Request,
+    collect,
     collector,
     expected_of,
     read_requests,
@@ -77,17 +79,41 @@ def test_a_collector_makes_of_the_requests_what_the_truth_says(
         with pytest.raises(LandingError, match="401"):
             send(url, requests, "whsec_not_the_collectors")
     land_inbox(home, PROJECT)
-    found = Counter(
+    assert decided(home) == expected(requests)
+
+
+def decided(home: Home) -> Counter[tuple[str, str]]:
+    """(Channel, disposition) → count of landed items."""
+    return Counter(
         (row["channel"], row["disposition"])
         for file in Manifest(home).files()
         if file.stream == "dispositions"
         for row in pq.read_table(home.raw / file.path).to_pylist()
     )
-    assert found == {
+
+
+def expected(requests: list[Request]) -> dict[tuple[str, str], int]:
+    return {
         ({STRIPE: "webhook", NEWSLETTER: "form"}[path], disposition): count
         for path, counts in expected_of(requests).items()
         for disposition, count in counts.items()
     }
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_killed_between_sending_and_noting_it_the_counts_hold(
+    tmp_path: Path, home: Home, share: float
+) -> None:
+    generate(tmp_path, events=1_000, seed=7, as_of=AS_OF)
+    requests = read_requests(tmp_path)
+    with collector(PROJECT) as url:  # killed afterwards: nothing is landed or noted
+        send(url, requests[: round(len(requests) * share)], SECRET)
+    collect(home, PROJECT, tmp_path, SECRET)
+    assert decided(home) == expected(requests)
+
+    (tmp_path / "sent").unlink()  # killed again, after landing
+    collect(home, PROJECT, tmp_path, SECRET)
+    assert decided(home) == expected(requests)
 
 
 def test_the_collector_ends_with_a_demo_that_is_killed(home: Home) -> None:
