@@ -88,7 +88,7 @@ BOOK = Rulebook.load(PROJECT, {})
 
 
 def admitted(
-    source: str, event: str = "Demo Subscription Renewed", **properties: Any
+    source: str, properties: dict[str, Any], event: str = "Demo Subscription Renewed"
 ) -> tuple[list[Any], Any]:
     """A renewal's properties, and its disposition's reason."""
     out = Admitted()
@@ -102,9 +102,9 @@ def admitted(
 def test_a_renewal_gets_its_region_unless_its_amount_is_text() -> None:
     renewal = {"subscription_id": "s", "plan_type": "growth", "currency": "EUR"}
     given = {**renewal, "amount": 49.0, "country": "KE"}
-    assert admitted("demo", **given) == ([{**given, "region": "Africa"}], None)
-    assert admitted("web", **given) == ([given], None)
-    assert admitted("demo", **{**given, "amount": "49.00"}) == (
+    assert admitted("demo", given) == ([{**given, "region": "Africa"}], None)
+    assert admitted("web", given) == ([given], None)
+    assert admitted("demo", {**given, "amount": "49.00"}) == (
         [],
         "contract demo_subscription_renewed v1: amount: type",
     )
@@ -113,7 +113,7 @@ def test_a_renewal_gets_its_region_unless_its_amount_is_text() -> None:
 def test_a_renewal_of_your_own_shop_passes_untouched() -> None:
     given = {"amount": "49.00", "country": "KE"}
     for source in ("demo", "web"):
-        assert admitted(source, "Subscription Renewed", **given) == ([given], None)
+        assert admitted(source, given, "Subscription Renewed") == ([given], None)
 
 
 # Requests
