@@ -1,8 +1,7 @@
-"""SQLFluff on the models and the tests of data, or what is named: lint or fix.
+"""Runs SQLFluff (lint or fix) on the models and data tests, or on the named paths.
 
-Its dbt templater compiles the models, for which dbt needs a home that can be read and
-the names that `loomline` hands over. SQLFluff takes no lists from its own file; they go
-into one of a kind that has them.
+Its dbt templater compiles the models, so dbt needs a readable home and the variables
+that `loomline` sets. SQLFluff's own format has no lists, so they go into a TOML file.
 """
 
 import json
@@ -34,7 +33,7 @@ def main(command: str = "lint", *paths: str) -> int:
     options = ["--processes", "2", "--disable-progress-bar"]
     return subprocess.run(
         [*sqlfluff, *options, *(paths or ("models", "tests/data"))],
-        # dbt's locks are not closed in the processes that SQLFluff starts.
+        # dbt does not release its locks in the processes that SQLFluff starts.
         env=os.environ | {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"},
         cwd=project_path,
         check=False,
@@ -42,7 +41,7 @@ def main(command: str = "lint", *paths: str) -> int:
 
 
 def _toml(name: str, table: dict[str, Any]) -> Iterator[str]:
-    """Lines of a table and those below it; what is None is left out."""
+    """Yield the lines of a table and its subtables, without None values."""
     yield f"[{name}]"
     for key, value in table.items():
         if not isinstance(value, dict) and value is not None:

@@ -1,6 +1,6 @@
-// Like program.mjs, but the code runs in a page of a headless Chromium. A module's text
-// makes a new page of it, as a bundler would; other code runs in the page there is.
-// The page's own port is not the collector's, so the browser asks for leave (CORS).
+// Like program.mjs, but runs the code in a page of a headless Chromium. Code with imports
+// is bundled into a new page; other code runs in the current page. The page and the
+// collector have different ports, so the browser sends CORS requests.
 import { createServer } from "node:http"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
@@ -22,8 +22,8 @@ const address = `http://127.0.0.1:${server.address().port}/pricing?utm_source=le
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
-  // Root may not have a sandbox, and the page is ours. PostHog's sends nothing from a
-  // browser that says it is driven by a program.
+  // Root cannot use the sandbox, and the page is our own. PostHog's SDK sends nothing
+  // from a browser that reports automation.
   args: ["--no-sandbox", "--disable-blink-features=AutomationControlled"],
 })
 const context = await browser.newContext({

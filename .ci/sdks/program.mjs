@@ -1,6 +1,6 @@
-// Runs the code it is given on standard input, one JSON string a line: an async
-// function's body, or a module's text, whose top-level `client` is global from then on.
-// After each it prints one JSON line: `value` (what was returned) or `error`.
+// Runs code from standard input, one JSON string per line: the body of an async function,
+// or a module, whose top-level `client` becomes global.
+// Prints one JSON line for each: `value` (the returned value) or `error`.
 import { createRequire } from "node:module"
 import { createInterface } from "node:readline"
 import { transformSync } from "esbuild"
@@ -8,7 +8,7 @@ import { transformSync } from "esbuild"
 const require = createRequire(import.meta.url)
 const AsyncFunction = (async () => {}).constructor
 
-// What SDKs print is not an answer.
+// Standard output is for answers; SDKs print to standard error.
 console.log = console.info = console.debug = console.error
 
 const run = (code) => {

@@ -1,6 +1,6 @@
-"""Runs the code it is given on standard input, one JSON string a line.
+"""Runs code from standard input, one JSON string per line.
 
-After each it prints one JSON line: `value` (what the code called `result`) or `error`.
+Prints one JSON line for each: `value` (the variable `result` of the code) or `error`.
 """
 
 import json
@@ -14,6 +14,6 @@ for line in sys.stdin:
     try:
         exec(json.loads(line), scope)
         answer = {"value": scope.get("result")}
-    except Exception:  # noqa: BLE001 - said to who sent the code
+    except Exception:  # noqa: BLE001 - reported to the sender
         answer = {"error": traceback.format_exc()}
     print(json.dumps(answer), flush=True)

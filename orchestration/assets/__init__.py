@@ -1,5 +1,5 @@
 """The asset graph: sources → landing → models → checks → pushes → snapshot.
 
-Each module makes one part of it from what is configured; `graph` puts them together.
-The assets only call the steps of `orchestration.pipeline.run` and report their results.
+Each module defines one part of it from the configuration; `graph` combines them. The
+assets only call the steps of `orchestration.pipeline.run` and report their results.
 """

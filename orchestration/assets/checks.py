@@ -12,15 +12,15 @@ __all__ = ["checked_assets", "expectation_checks", "name_checks"]
 
 
 def checked_assets(suites: Mapping[str, Suite]) -> list[dg.AssetKey]:
-    """The tables suites look at; pushes and snapshot come after them."""
+    """Return the tables that suites check; pushes and the snapshot run after them."""
     return sorted({_asset(suite) for suite in suites.values()})
 
 
 def expectation_checks(suites: Mapping[str, Suite]) -> dg.AssetChecksDefinition:
-    """Every expectation a check; one of severity `critical` stops what comes after.
+    """Return a check per expectation; severity `critical` stops later steps.
 
     Raises:
-        ConfigError: two suites have a check of one name on one table.
+        ConfigError: two suites have a check of the same name on one table.
     """
     by_key: dict[dg.AssetCheckKey, tuple[Suite, Expectation]] = {}
     for suite in suites.values():
@@ -28,8 +28,8 @@ def expectation_checks(suites: Mapping[str, Suite]) -> dg.AssetChecksDefinition:
             key = dg.AssetCheckKey(_asset(suite), expectation.name)
             if key in by_key:
                 raise ConfigError(
-                    f"{suite.file}, line {expectation.line}: {suite.table} has a check "
-                    f"`{expectation.name}` in {by_key[key][0].name} already."
+                    f"{suite.file}, line {expectation.line}: {suite.table} already has "
+                    f"a check `{expectation.name}`, in {by_key[key][0].name}."
                 )
             by_key[key] = suite, expectation
 
@@ -86,7 +86,7 @@ def expectation_checks(suites: Mapping[str, Suite]) -> dg.AssetChecksDefinition:
 
 
 def name_checks(audiences: Iterable[str]) -> dg.AssetChecksDefinition:
-    """A check of each audience that only warns: has anything the names it asks for?"""
+    """Return a check per audience that warns about unknown events and traits."""
     keys = {
         dg.AssetCheckKey(dg.AssetKey(["audiences", name]), "names_are_known"): name
         for name in audiences
@@ -98,7 +98,7 @@ def name_checks(audiences: Iterable[str]) -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(
                 key.name,
                 asset=key.asset_key,
-                description="Every event and trait of its conditions has been seen.",
+                description="Every event and trait in the conditions exists.",
             )
             for key in keys
         ],

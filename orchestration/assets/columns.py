@@ -1,4 +1,4 @@
-"""What a table holds: its rows, its columns, and the columns these come from."""
+"""Metadata of a table: row count, columns and column lineage."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ Table = tuple[str, str]  # schema, name
 class Columns:
     """Reads a warehouse's catalog once, for the metadata of many tables.
 
-    `keys` says which asset a table is.
+    `keys` maps tables to assets.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class Columns:
         self._warehouse = warehouse
         self._keys = keys
         self._columns: dict[Table, dict[str, str]] = {}
-        found = warehouse.sql(
+        catalog = warehouse.sql(
             "select schema_name, table_name, column_name, data_type "
             "from duckdb_columns() where not internal order by column_index"
         ).fetchall()
-        for schema, table, column, kind in found:
+        for schema, table, column, kind in catalog:
             self._columns.setdefault((schema, table), {})[column] = kind
         self._schema = MappingSchema(dialect="duckdb")
         for (schema, table), columns in self._columns.items():
@@ -44,11 +44,14 @@ class Columns:
             )
 
     def metadata(self, schema: str, table: str, sql: str | None) -> dict[str, Any]:
-        """Rows, columns and their origins; of a one-row table its numbers as well."""
+        """Rows, columns and their origins; of a table of health its numbers as well.
+
+        Other tables of one row may hold a person's.
+        """
         columns = self._columns[schema, table]
         relation = exp.table_(table, db=schema, quoted=True).sql(dialect="duckdb")
-        found = self._warehouse.execute(f"select count(*) from {relation}").fetchall()
-        rows: int = found[0][0]
+        counted = self._warehouse.execute(f"select count(*) from {relation}").fetchall()
+        rows: int = counted[0][0]
         metadata: dict[str, Any] = {
             "dagster/row_count": rows,
             "dagster/column_schema": dg.TableSchema(
@@ -61,7 +64,7 @@ class Columns:
                 metadata["columns without lineage"] = origins
             else:
                 metadata["dagster/column_lineage"] = dg.TableColumnLineage(origins)
-        if rows == 1:
+        if rows == 1 and table.endswith("_health"):
             (values,) = self._warehouse.execute(f"from {relation}").fetchall()
             for name, value in zip(columns, values, strict=True):
                 if isinstance(value, int | float):
@@ -71,7 +74,7 @@ class Columns:
     def _origins(
         self, table: Table, sql: str
     ) -> dict[str, list[dg.TableColumnDep]] | str:
-        """Columns of other assets per column; or why they cannot be told."""
+        """Return the source columns of each column, or an error message."""
         try:
             query: Any = qualify(
                 parse_one(sql, dialect="duckdb"),
@@ -80,7 +83,7 @@ class Columns:
                 validate_qualify_columns=False,
             )
             scope = build_scope(query)
-            found: dict[str, list[dg.TableColumnDep]] = {}
+            origins: dict[str, list[dg.TableColumnDep]] = {}
             for column in self._columns[table].keys() & {*query.named_selects}:
                 root = lineage(column, query, scope=scope, dialect="duckdb")
                 leaves = [node for node in root.walk() if not node.downstream]
@@ -90,12 +93,12 @@ class Columns:
                     for origin in [_table(leaf.expression)]
                     if origin in self._keys and origin != table
                 }
-                found[column] = [
+                origins[column] = [
                     dg.TableColumnDep(key, name) for key, name in sorted(deps)
                 ]
         except SqlglotError as error:
             return str(error).partition(" in query")[0]
-        return found
+        return origins
 
 
 def _table(expression: exp.Expr) -> Table:

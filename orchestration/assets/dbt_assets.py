@@ -32,7 +32,7 @@ class _Translator(DagsterDbtTranslator):
     """Groups are the folders of the flow; raw streams come from the landed files."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Schema and table, as they are asked for in SQL."""
+        """Return schema and table, as used in SQL."""
         table = dbt_resource_props["alias"] or dbt_resource_props["name"]
         return dg.AssetKey([dbt_resource_props["schema"], table])
 
@@ -55,7 +55,7 @@ class _Translator(DagsterDbtTranslator):
 
 
 def model_assets(project: Project, manifest: dict[str, Any]) -> dg.AssetsDefinition:
-    """All models and seeds in one step: dbt orders them and tests them as it goes."""
+    """Return all models and seeds as one step: dbt orders and tests them."""
 
     @dbt_assets(
         manifest=manifest,
@@ -88,10 +88,10 @@ def model_assets(project: Project, manifest: dict[str, Any]) -> dg.AssetsDefinit
 def _selection(
     context: dg.AssetExecutionContext, manifest: Mapping[str, Any], audiences: set[str]
 ) -> tuple[str | None, tuple[str, ...] | None]:
-    """What dbt is told to build and the audiences that are due; None for everything."""
+    """Return dbt's selection and the audiences that are due; None selects all."""
     assets = context.assets_def
     keys = context.selected_asset_keys
-    if not keys:  # checks alone
+    if not keys:  # only checks
         checks = assets.check_specs_by_output_name.values()
         ids = [
             (spec.metadata or {})[UNIQUE_ID]
@@ -115,7 +115,7 @@ def _events(
     nodes: list[Any],
     warehouse: duckdb.DuckDBPyConnection,
 ) -> Iterator[Event]:
-    """What became of each node that is an asset or a check of this selection."""
+    """Yield the result of each node that is an asset or check of the selection."""
     specs = {
         spec.metadata[UNIQUE_ID]: spec
         for spec in context.assets_def.specs
@@ -138,10 +138,10 @@ def _events(
         is_seed = node.resource_type == "seed"
         if node.unique_id in specs and str(result.status) in GOOD:
             if specs[node.unique_id].key == REGISTRY:
-                for made in materializations(
+                for event in materializations(
                     run.home, warehouse, columns, context.assets_def.keys
                 ):
-                    context.log_event(made)
+                    context.log_event(event)
             sql = None if is_seed else node.compiled_code
             with run.result.timed("lineage"):
                 metadata = columns.metadata(node.schema, node.alias, sql)

@@ -1,4 +1,4 @@
-"""The typed tables of events: one asset each, made beside `events.event_columns`."""
+"""The typed event tables, one asset each, built with `events.event_columns`."""
 
 from collections.abc import Collection, Iterator
 
@@ -16,7 +16,7 @@ __all__ = ["REGISTRY", "event_table_specs", "materializations"]
 SCHEMA = "events"
 REGISTRY = dg.AssetKey([SCHEMA, "event_columns"])
 LANDED_WITH = ("raw", "dispositions")
-"""The published stream that names the last load the models have read."""
+"""The published stream with the last load that the models have read."""
 
 
 def event_table_specs(
@@ -24,8 +24,8 @@ def event_table_specs(
 ) -> list[dg.AssetSpec]:
     """Return the event tables of the published snapshot; opens no warehouse.
 
-    Senders name the events, so a table that a run adds becomes an asset when the
-    definitions are loaded next.
+    Senders choose event names, so a table that a run adds becomes an asset when the
+    definitions are loaded again.
     """
     return [
         dg.AssetSpec(
@@ -34,7 +34,7 @@ def event_table_specs(
             group_name=SCHEMA,
             kinds={"duckdb", "table"},
             description=f"One row per accepted event `{table.name}`, one typed column "
-            "per property. A run makes and widens it with `event_columns`.",
+            "per property. A run creates and widens it with `event_columns`.",
             metadata={
                 "dagster/column_schema": dg.TableSchema(
                     [dg.TableColumn(*column) for column in table.columns.items()]
@@ -54,7 +54,7 @@ def materializations(
 ) -> Iterator[dg.AssetMaterialization]:
     """Yield one for each event table that differs from its published version.
 
-    Compares columns and row counts, and looks for events that have landed since.
+    Compares columns and row counts, and looks for events that landed afterwards.
     """
     published = _published(home)
     stream = published.get(LANDED_WITH)
@@ -75,13 +75,14 @@ def materializations(
         if key in models or "__" in table:  # tables of the registry itself
             continue
         metadata = columns.metadata(SCHEMA, table, None)
-        former = published.get((SCHEMA, table))
-        held = metadata["dagster/column_schema"].columns
+        before = published.get((SCHEMA, table))
+        columns_now = metadata["dagster/column_schema"].columns
         if (
             table in news
-            or former is None
-            or former.rows != metadata["dagster/row_count"]
-            or [*former.columns.items()] != [(one.name, one.type) for one in held]
+            or before is None
+            or before.rows != metadata["dagster/row_count"]
+            or [*before.columns.items()]
+            != [(one.name, one.type) for one in columns_now]
         ):
             yield dg.AssetMaterialization(key, metadata=metadata)
 
@@ -90,5 +91,5 @@ def _published(home: Home) -> dict[tuple[str, str], SnapshotTable]:
     try:
         tables = read_snapshot(home).tables
     except (ConfigError, FileNotFoundError, msgspec.MsgspecError):
-        return {}  # nothing yet, or the next run publishes all of it anew
+        return {}  # nothing published, or unreadable until the next run
     return {(table.schema, table.name): table for table in tables}

@@ -33,18 +33,18 @@ __all__ = ["graph"]
 def graph(
     models: Models, under_way: Callable[[], Run | None] = lambda: None
 ) -> dg.Definitions:
-    """Everything that is configured; reads files, opens nothing.
+    """Return the definitions of the configuration; reads files but opens no database.
 
-    Steps are those of the run that `under_way` gives, else of one that begins with the
-    first of them.
+    Steps belong to the run that `under_way` returns, or else to a new run that starts
+    with the first step.
 
     Raises:
-        ConfigError: every fault of the configuration's files, in one message.
+        ConfigError: the configuration is invalid; lists every fault.
         ModelsFailed: dbt cannot read the models.
     """
     models.project.check(with_variables=False)
     with warnings.catch_warnings():
-        # About references from assets to the files that define them.
+        # Code references of assets are a beta feature.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return _graph(models, under_way)
 
@@ -104,8 +104,8 @@ def _run_resource(
             "as_of": dg.Field(
                 str,
                 is_required=False,
-                description="Instant of evaluation, e.g. 2026-05-01T00:00:00Z; else "
-                "LOOMLINE_NOW, else the clock's.",
+                description="As-of instant, e.g. 2026-05-01T00:00:00Z. Default: "
+                "LOOMLINE_NOW, or else the current time.",
             ),
             "full_refresh": dg.Field(
                 bool,
@@ -113,14 +113,14 @@ def _run_resource(
                 description="Rebuild all tables except the histories.",
             ),
         },
-        description="The run under way; holds run.lock from first to last step.",
+        description="The run in progress; holds run.lock from first to last step.",
     )
     def run(context: dg.InitResourceContext) -> Iterator[Run]:
-        given = under_way()
-        if given is not None:
-            yield given
+        current = under_way()
+        if current is not None:
+            yield current
             return
-        # Here and not when Dagster loads the definitions: `dg` does so without them.
+        # Not when the definitions load: `dg` loads them without these variables.
         models.project.check()
         config = context.resource_config
         log = context.log
@@ -141,7 +141,7 @@ def _run_resource(
 
 
 def _compare(audiences: dict[str, Audience], manifest: dict[str, Any]) -> None:
-    """What dbt knows of an audience has to be what stands in its file."""
+    """Check that dbt and the audience's file agree on `sync_to` and `refresh`."""
     for node in manifest["nodes"].values():
         audience = audiences.get(node["name"])
         if audience is None or node["resource_type"] != "model":
@@ -152,6 +152,6 @@ def _compare(audiences: dict[str, Audience], manifest: dict[str, Any]) -> None:
             or meta.get("refresh", "daily") != audience.refresh
         ):
             raise ConfigError(
-                f"{node['original_file_path']}: write `sync_to` and `refresh` under "
-                f"config.meta in {audience.name}.yml and nowhere else."
+                f"{node['original_file_path']}: set `sync_to` and `refresh` only under "
+                f"config.meta in {audience.name}.yml."
             )

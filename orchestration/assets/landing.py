@@ -1,4 +1,4 @@
-"""From the inbox to the raw streams."""
+"""The assets from the inbox to the raw streams."""
 
 from datetime import datetime
 from typing import Any
@@ -20,8 +20,8 @@ def landing_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
     inbox = dg.AssetSpec(
         INBOX,
         group_name="sources",
-        description="Files dropped into `inbox/<source>/` of the home folder: SDK "
-        "calls or a vendor's export, plain, gzip or zip.",
+        description="Files in `inbox/<source>/` of the home folder: SDK calls or a "
+        "vendor's export; plain, gzip or zip.",
     )
     return [inbox, landed_files]
 
@@ -35,16 +35,16 @@ def landing_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
     required_resource_keys={"run"},
 )
 def landed_files(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-    """Files of the inbox, admitted and landed as raw streams."""
+    """Inbox files, admitted and landed as raw streams."""
     run: Run = context.resources.run
     before = Manifest(run.home).newest()
-    found = run.land()
+    imported = run.land()
     metadata: dict[str, Any] = {
-        "received": found.received,
-        "files": found.files,
-        "files_known": found.files_known,
-        "files_empty": found.files_empty,
-        **found.dispositions,
+        "received": imported.received,
+        "files": imported.files,
+        "files_known": imported.files_known,
+        "files_empty": imported.files_empty,
+        **imported.dispositions,
     }
     newest = _newest_arrival(run.home, since=before)
     if newest is not None:
@@ -53,7 +53,7 @@ def landed_files(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None
 
 
 def _newest_arrival(home: Home, since: int) -> datetime | None:
-    """The last `received_at` among what landed after a load; from the files' heads."""
+    """Return the last `received_at` of loads after `since`, from Parquet metadata."""
     files = [
         str(home.raw / file.path)
         for file in Manifest(home).files()
@@ -62,8 +62,8 @@ def _newest_arrival(home: Home, since: int) -> datetime | None:
     if not files:
         return None
     with duckdb.connect() as engine:
-        found = engine.execute(
+        rows = engine.execute(
             "select max(received_at) at time zone 'UTC' from read_parquet(?)", [files]
         ).fetchall()
-    newest: datetime | None = found[0][0]
+    newest: datetime | None = rows[0][0]
     return newest

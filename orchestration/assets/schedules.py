@@ -1,4 +1,4 @@
-"""When things run: a job and schedule per `refresh`, a sensor on what has landed."""
+"""Jobs and schedules per `refresh`, and the sensor for new files."""
 
 import os
 import time
@@ -21,12 +21,12 @@ from orchestration.pipeline.dagster_instance import DIED, own_tags
 __all__ = ["location", "refreshes", "unselected"]
 
 CRON: dict[Refresh, str] = {
-    "continuous": "*/5 * * * *",  # windows move also when nothing lands
+    "continuous": "*/5 * * * *",  # windows move even if nothing lands
     "hourly": "0 * * * *",
     "daily": f"0 {DAILY_HOUR} * * *",
 }
 WATCH_S = 30
-FIRST_STEP_S = 120  # from a run's start until it must have taken run.lock
+FIRST_STEP_S = 120  # time in which a started run must take run.lock
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -36,14 +36,13 @@ UNDER_WAY = [
 ]
 
 Timing = tuple[list[Any], list[dg.ScheduleDefinition], list[dg.SensorDefinition]]
-"""Jobs, schedules, sensors; Dagster has no public name for a job yet to be resolved."""
+"""Jobs, schedules, sensors; Dagster has no public type for unresolved jobs."""
 
 
 def location() -> str | None:
-    """Return the name of the code location that loads these definitions.
+    """Return the code location that loads these definitions.
 
-    Dagster's contexts have it for sensors but not for schedules. None outside a code
-    server.
+    Dagster passes it to sensors but not to schedules. None outside a code server.
     """
     return DefinitionsLoadContext.get().code_location_name
 
@@ -54,11 +53,11 @@ def refreshes(
     location: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Timing:
-    """`everything` by hand; `continuous`, `hourly` and `daily` by the clock, in UTC.
+    """Return a manual job `everything`, and scheduled jobs per refresh (UTC).
 
-    A refresh brings in what has landed and recomputes what is known of people, then
-    the audiences that are due and their pushes. They are switched on from the start,
-    unless the home's clock stands still (LOOMLINE_NOW, as in the demo).
+    A refresh lands new files and rebuilds the profiles, then the audiences that are due
+    and their pushes. Schedules and sensor are on by default, unless the home's clock
+    stands still (LOOMLINE_NOW, as in the demo).
     """
     everything = dg.define_asset_job(
         "everything", dg.AssetSelection.all(), description="All audiences, all pushes."
@@ -70,11 +69,11 @@ def refreshes(
     for refresh in REFRESHES:
         due = {a.name for a in audiences.values() if a.refresh == refresh}
         if not due and refresh != "continuous":
-            continue  # new events are brought in by `continuous` in any case
+            continue  # `continuous` always exists, to land new events
         job = dg.define_asset_job(
             refresh,
             dg.AssetSelection.all() - unselected(audiences, due),
-            description=f"What has landed, and the {refresh} audiences: "
+            description=f"Lands new files and updates the {refresh} audiences: "
             f"{', '.join(sorted(due)) or 'none'}.",
             tags={"loomline/refresh": refresh},
         )
@@ -84,7 +83,7 @@ def refreshes(
 
 
 def unselected(audiences: Mapping[str, Audience], due: set[str]) -> dg.AssetSelection:
-    """The audiences that are not due, and their pushes."""
+    """Return the audiences that are not due, and their pushes."""
     keys = [
         dg.AssetKey([place, name])
         for name, audience in audiences.items()
@@ -119,7 +118,7 @@ def _new_files_sensor(runs: "_Runs", home: Home, is_still: bool) -> dg.SensorDef
         default_status=dg.DefaultSensorStatus.STOPPED
         if is_still
         else dg.DefaultSensorStatus.RUNNING,
-        description="Files that have landed, or wait in the inbox, since the last run.",
+        description="Detects files in the inbox, and files landed since the last run.",
     )
     def new_files_sensor(
         context: dg.SensorEvaluationContext,
@@ -138,7 +137,7 @@ def _new_files_sensor(runs: "_Runs", home: Home, is_still: bool) -> dg.SensorDef
 class _Runs:
     """Runs of this code location, and those of `loomline run` on its home folder.
 
-    Others may be on the same instance: `run.lock` says nothing about them.
+    Other runs on the same Dagster instance are ignored: `run.lock` does not cover them.
     """
 
     home: Home
@@ -146,12 +145,11 @@ class _Runs:
     clock: Callable[[], float]
 
     def is_under_way(self, instance: dg.DagsterInstance, job: str) -> bool:
-        """Whether a run of the job waits or is alive.
+        """Return whether a run of the job is queued or alive.
 
-        Runs of any job that have died are entered as failed on the way, so that they
-        are retried and no other waits for them: Dagster does not look after the
-        processes of runs on its own machine. A live run holds `run.lock` from its first
-        step on.
+        Also marks dead runs of all jobs as failed, so that Dagster retries them and no
+        run waits for them: Dagster does not monitor processes on its own machine. A
+        live run holds `run.lock` from its first step on.
         """
         is_alive = is_held(self.home.run_lock)
         alive = set()

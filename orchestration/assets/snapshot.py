@@ -1,4 +1,4 @@
-"""The published snapshot: what readers see, last."""
+"""The asset that publishes the snapshot, as the last step."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ __all__ = ["snapshot_asset"]
 
 
 def snapshot_asset(after: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
-    """Comes after everything that may stop a run, so it is always a good version."""
+    """Return the snapshot asset; it follows every step that can stop a run."""
 
     @dg.asset(
         deps=list(after),
@@ -20,18 +20,18 @@ def snapshot_asset(after: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
         required_resource_keys={"run"},
     )
     def snapshot(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        """The tables as immutable files; `loomline sql` and other readers open them."""
+        """The tables as immutable files, for `loomline sql` and other readers."""
         run: Run = context.resources.run
-        found = run.publish()
+        published = run.publish()
         return dg.MaterializeResult(
             metadata={
-                "version": found.version,
-                "tables": found.tables,
-                "rows": found.rows,
-                "files_written": found.files_written,
-                "files_kept": found.files_kept,
-                "bytes_written": found.bytes_written,
-                "seconds": round(found.seconds, 3),
+                "version": published.version,
+                "tables": published.tables,
+                "rows": published.rows,
+                "files_written": published.files_written,
+                "files_kept": published.files_kept,
+                "bytes_written": published.bytes_written,
+                "seconds": round(published.seconds, 3),
             }
         )
 

@@ -1,4 +1,4 @@
-"""One asset per audience and destination: what changed, delivered and confirmed."""
+"""One asset per audience and destination, which delivers the changes."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,9 +22,9 @@ def push_assets(
     destinations: Mapping[str, Settings],
     checked: Iterable[dg.AssetKey],
 ) -> list[dg.AssetsDefinition]:
-    """Keyed destination/audience; `checked` are tables whose checks may stop them.
+    """Return assets `destination/audience`; checks of `checked` tables can stop them.
 
-    Each destination also has an asset that empties the lists of audiences which are no
+    Each destination also has an asset that empties the lists of audiences that are no
     longer synced there.
     """
     after = [SYNC_DELTA, *checked]
@@ -39,7 +39,7 @@ def push_assets(
 def push_keys(
     audiences: Mapping[str, Audience], destinations: Iterable[str]
 ) -> list[dg.AssetKey]:
-    """Keys of the same assets."""
+    """Return the keys of the assets of `push_assets`."""
     return [
         _key(name, audience)
         for name in destinations
@@ -62,7 +62,7 @@ def _push(
     about = (
         f"{audience.name} at {destination}"
         if audience
-        else (f"What {destination} holds of audiences that are no longer synced there")
+        else f"Lists at {destination} of audiences that are no longer synced there"
     )
     deps = after
     if audience:
@@ -72,7 +72,7 @@ def _push(
         key=key,
         deps=deps,
         group_name="destinations",
-        description=f"{about}: what changed, delivered and confirmed.",
+        description=f"{about}. Delivers the changes and records the confirmed ones.",
         owners=[f"team:{audience.owner}"] if audience and audience.owner else None,
         kinds={settings.kind},
         pool="warehouse",
@@ -91,25 +91,25 @@ def _push(
         pushes = run.push(destination, audience.name if audience else None)
         seconds = time.monotonic() - started
         yield dg.MaterializeResult(metadata=_metadata(pushes, seconds))
-        waiting = [push.held_back for push in pushes if push.held_back]
+        reasons = [push.held_back for push in pushes if push.held_back]
         yield dg.AssetCheckResult(
             check_name="confirmed",
-            passed=not waiting,
-            description="; ".join(sorted({*waiting})) or "Every change is confirmed.",
+            passed=not reasons,
+            description="; ".join(sorted({*reasons})) or "Every change is confirmed.",
         )
 
     return push
 
 
 def _metadata(pushes: list[Push], seconds: float) -> dict[str, int | float]:
-    """People, summed over the lists; `size` is what the destination holds now."""
+    """Return counts of people over all lists; `size` is their current total."""
 
     def total(name: str) -> int:
         return sum(getattr(push, name) for push in pushes)
 
     eligible = sum(push.sync.eligible for push in pushes)
     sendable = sum(push.sync.sendable for push in pushes)
-    held = sum(push.sync.held for push in pushes)
+    before = sum(push.sync.held for push in pushes)
     matched = [push.matched for push in pushes if push.matched is not None]
     return {
         "eligible": eligible,
@@ -120,6 +120,6 @@ def _metadata(pushes: list[Push], seconds: float) -> dict[str, int | float]:
         "resent": total("resent"),
         "refused": total("refused"),
         "pending": total("pending"),
-        "size": held + total("added") - total("removed"),
+        "size": before + total("added") - total("removed"),
         "seconds": round(seconds, 3),
     } | ({"matched": sum(matched)} if matched else {})

@@ -1,7 +1,7 @@
-"""Commands of `loomline`: what a person types, turned into calls and said back.
+"""The commands of `loomline`.
 
-Exit codes: 0 good, 1 failed, 2 wrong use. `--json` prints one JSON object on standard
-output and nothing else there; everything said on the way goes to standard error.
+Exit codes: 0 success, 1 failure, 2 usage error. `--json` prints one JSON object and
+nothing else to standard output; all other messages go to standard error.
 """
 
 import _thread
@@ -30,7 +30,7 @@ __all__ = ["errors_told", "main"]
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Turns a data team's own warehouse into a customer data platform.",
+    help="Turn your data warehouse into a customer data platform.",
 )
 app.add_typer(keys, name="keys")
 app.add_typer(quarantine, name="quarantine")
@@ -50,14 +50,14 @@ def main() -> None:
         with errors_told():
             app()
     finally:
-        # Else Python looks through dbt's whole manifest once more before it ends: after
-        # a run of the demo 1.9 s of a processor, with this 0.1 s (2026-11-30).
+        # Else Python's last garbage collection walks dbt's whole manifest: 1.9 s of CPU
+        # after a run of the demo instead of 0.1 s (2026-11-30).
         gc.freeze()
 
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """Errors of ours become one message and an exit code."""
+    """Print our own errors as one message and exit with their code."""
     try:
         yield
     except (ConfigError, SourceError) as error:
@@ -107,23 +107,23 @@ def import_(
     ] = "auto",
     source: Annotated[
         str | None,
-        typer.Option(help="The events' source; default: the first path's name."),
+        typer.Option(help="Source of the events. Default: name of the first path."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Land event files: SDK calls or a vendor's export, plain, gzip or zip."""
+    """Land event files: SDK calls or a vendor's export; plain, gzip or zip."""
     from connectors.ingest.importing import import_units, source_name
     from connectors.landing.prepare import prepare
     from connectors.sources.files import units
 
     project = Project.find()
-    found = units(paths, format)
+    files = units(paths, format)
     prepare(project.home)
-    with _progress(found) as on_progress:
+    with _progress(files) as on_progress:
         done = import_units(
             project.home,
             project.path,
-            found,
+            files,
             source_name(source or Path(paths[0]).name),
             on_progress=on_progress,
         )
@@ -133,18 +133,21 @@ def import_(
 @app.command()
 def land(
     watch: Annotated[
-        bool, typer.Option("--watch", help="Keep running and land new files at once.")
+        bool,
+        typer.Option("--watch", help="Keep running and land new files immediately."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Land what was collected or dropped into the inbox; compact what has landed."""
+    """Land collected events and files of the inbox, then compact landed files."""
     from connectors.ingest.inbox import land_inbox
     from connectors.ingest.watching import watch as land_all
     from connectors.landing.compaction import compact
     from connectors.landing.prepare import prepare
 
     if watch and json:
-        raise ConfigError("--watch does not end with one object; leave out --json.")
+        raise ConfigError(
+            "--watch never ends, so it cannot print one JSON object. Remove --json."
+        )
     project = Project.find()
     prepare(project.home)
     if watch:
@@ -165,19 +168,20 @@ def run(
         typer.Option("--full-refresh", help="Rebuild all tables except the histories."),
     ] = False,
     no_push: Annotated[
-        bool, typer.Option("--no-push", help="Stop before the destinations.")
+        bool, typer.Option("--no-push", help="Skip the destinations.")
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Evaluate this audience alone; repeatable.")
+        list[str] | None, typer.Option(help="Evaluate only this audience; repeatable.")
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Stay, and run whenever something is due.")
+        bool,
+        typer.Option("--watch", help="Keep running, and run whenever work is due."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Land, build and check the models, push what changed, publish: once."""
+    """Land events, build and check the models, push changes and publish."""
     if watch and (as_of or full_refresh or only or json):
-        raise ConfigError("--watch decides by the clock; it goes with --no-push only.")
+        raise ConfigError("--watch can only be combined with --no-push.")
     project = Project.find()
     project.check(with_variables=False)
     at = instant(as_of)
@@ -185,7 +189,7 @@ def run(
     unknown = set(only or ()) - {*audiences}
     if unknown:
         raise ConfigError(
-            f"No audience {', '.join(sorted(unknown))} in models/audiences; there are "
+            f"models/audiences has no {', '.join(sorted(unknown))}. Audiences: "
             f"{', '.join(audiences)}.{nearest(min(unknown), audiences)}"
         )
     if not no_push:
@@ -196,7 +200,7 @@ def run(
         Pipeline(project, say=say).watch(push=not no_push, stop=_stopped())
         return
     with stages() as begin:
-        # Dagster and dbt: seconds, which wrong use need not wait for.
+        # Dagster and dbt take seconds to import; usage errors come before that.
         from orchestration.cli.report import print_run, run_summary
         from orchestration.pipeline.runner import Pipeline
 
@@ -222,17 +226,22 @@ def run(
 @app.command()
 def demo(
     events: Annotated[
-        int, typer.Option(help="How many to generate.", envvar="LOOMLINE_DEMO_EVENTS")
+        int,
+        typer.Option(
+            help="Number of events to generate.", envvar="LOOMLINE_DEMO_EVENTS"
+        ),
     ] = 200_000,
     as_of: AsOf = None,
     reset: Annotated[
-        bool, typer.Option("--reset", help="Delete data/demo first, without asking.")
+        bool, typer.Option("--reset", help="First delete data/demo, without asking.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """The main job on generated events and sample exports, in data/demo."""
+    """Run the pipeline on generated events and sample exports, in data/demo."""
     if events < 1000:
-        raise ConfigError("--events must be 1000 or more: fewer hold no whole story.")
+        raise ConfigError(
+            "--events must be at least 1000, to include every case of the demo."
+        )
     from orchestration.cli.report import print_demo
     from orchestration.demo.generator import AS_OF
     from orchestration.demo.run import demo as run_demo
@@ -253,12 +262,12 @@ def demo(
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8787,
+    port: Annotated[int, typer.Option(help="0 picks a free port.")] = 8787,
     secret_env: Annotated[
-        str, typer.Option(help="Variable that holds the webhook secret.")
+        str, typer.Option(help="Variable with the webhook secret.")
     ] = "CRM_WEBHOOK_SECRET",
 ) -> None:
-    """Receive webhooks on 127.0.0.1 and show what a destination would hold."""
+    """Receive webhooks on 127.0.0.1 and show the members a receiver would hold."""
     from orchestration.demo.sandbox.server import Sandbox
 
     project = Project.find()
@@ -275,7 +284,7 @@ def sandbox(
             stop.wait()
     except OSError as error:
         raise ConfigError(
-            f"Port {port} cannot be used ({error.strerror}); choose one with --port."
+            f"Cannot listen on port {port}: {error.strerror}. Choose another --port."
         ) from error
 
 
@@ -283,9 +292,9 @@ def sandbox(
 def dev(
     port: Annotated[int, typer.Option(help="Dagster's port.")] = 3000,
     sandbox_port: Annotated[int, typer.Option(help="The sandbox's port.")] = 8787,
-    collector_port: Annotated[int, typer.Option(help="The collector's.")] = 8080,
+    collector_port: Annotated[int, typer.Option(help="The collector's port.")] = 8080,
 ) -> None:
-    """Collector, landing, sandbox and `dg dev` together; Ctrl-C stops all."""
+    """Run the collector, landing, the sandbox and Dagster; Ctrl-C stops all."""
     from orchestration.cli.processes import run_together
     from orchestration.pipeline.dagster_instance import prepare_records
 
@@ -298,11 +307,11 @@ def dev(
         [loomline, "sandbox", "--port", str(sandbox_port)],
         [loomline, "collect", "--port", str(collector_port)],
         [loomline, "land", "--watch"],
-        # Without its own check: that of the project, above, looks at every file.
+        # `project.check`, above, has already checked every file.
         [str(here / "dg"), "dev", "--no-check-yaml", "--port", str(port)],
     ]
-    # Before they start: Dagster's processes give SIGTERM the handler of SIGINT, which a
-    # shell in the background leaves ignored. Handled here, they have the default.
+    # Before they start: Dagster's processes use SIGINT's handler for SIGTERM, and a
+    # background shell ignores SIGINT. Handling it here restores the default in them.
     stop = _stopped()
     codes = run_together(commands, project.path, stop, limit_s=STOP_S)
     if not stop.is_set():
@@ -313,17 +322,17 @@ def dev(
 def sql(
     query: Annotated[
         str | None,
-        typer.Argument(help="Default: standard input; on a terminal, a prompt."),
+        typer.Argument(help="Default: standard input, or a prompt on a terminal."),
     ] = None,
     unsafe: Annotated[
         bool,
         typer.Option(
-            "--unsafe", help="Allow files, extensions and settings in statements, too."
+            "--unsafe", help="Also allow files, extensions and settings in statements."
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Ask the published tables in SQL; never waits for a run."""
+    """Query the published tables with SQL; never waits for a run."""
     from orchestration.cli.sql import answer, ask, prompt
 
     home = Project.find().home
@@ -332,7 +341,9 @@ def sql(
     if query is None and not json:
         prompt(home, say=say, is_safe=not unsafe)
     elif query is None or not query.strip():
-        raise ConfigError("No query given: loomline sql 'from profiles.profiles'.")
+        raise ConfigError(
+            "Add a query, such as: loomline sql 'from profiles.profiles'."
+        )
     elif json:
         print_json(answer(home, query, say=say, is_safe=not unsafe))
     else:
@@ -343,12 +354,12 @@ def sql(
 def diff(
     base: Annotated[
         str | None,
-        typer.Option(help="Compare with this commit instead of with production."),
+        typer.Option(help="Compare with this commit instead of production."),
     ] = None,
     as_of: AsOf = None,
     markdown: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write a pull-request comment; - prints it."),
+        typer.Option(metavar="FILE", help="Write a pull request comment; - prints it."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -358,22 +369,22 @@ def diff(
     from orchestration.diff.diff import diff as find_diff
 
     if json and markdown == "-":
-        raise ConfigError("--json and --markdown - both want standard output.")
-    found = find_diff(Project.find(), at=instant(as_of), base=base, say=say)
+        raise ConfigError(
+            "--json and --markdown - both write to standard output. Choose one."
+        )
+    result = find_diff(Project.find(), at=instant(as_of), base=base, say=say)
     if markdown == "-":
-        sys.stdout.write(diff_markdown(found))
+        sys.stdout.write(diff_markdown(result))
         return
     if markdown is not None:
         try:
-            replace_file(Path(markdown).absolute(), diff_markdown(found).encode())
+            replace_file(Path(markdown).absolute(), diff_markdown(result).encode())
         except OSError as error:
-            raise ConfigError(
-                f"{markdown} cannot be written: {error.strerror}."
-            ) from error
+            raise ConfigError(f"Cannot write {markdown}: {error.strerror}.") from error
     if json:
-        print_json(diff_summary(found))
+        print_json(diff_summary(result))
     else:
-        print_diff(found)
+        print_diff(result)
 
 
 def _report_imported(done: Any, json: bool) -> None:
@@ -386,11 +397,11 @@ def _report_imported(done: Any, json: bool) -> None:
 
 
 @contextmanager
-def _progress(found: list[Any]) -> Iterator[Callable[[Any, int], None]]:
-    """A bar over the units' bytes; only on a terminal."""
+def _progress(files: list[Any]) -> Iterator[Callable[[Any, int], None]]:
+    """Show a progress bar over the bytes of the files, on a terminal only."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
-        task = bar.add_task("Importing", total=sum(unit.size_bytes for unit in found))
+        task = bar.add_task("Importing", total=sum(unit.size_bytes for unit in files))
         before: dict[str, int] = {}
 
         def consumed(unit: Any, count: int) -> None:
@@ -401,9 +412,9 @@ def _progress(found: list[Any]) -> Iterator[Callable[[Any, int], None]]:
 
 
 def _stopped() -> threading.Event:
-    """Set when this process is asked to stop."""
+    """Return an event that SIGINT and SIGTERM set."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Not `stop.set()` itself: the wait that is interrupted may hold its lock.
+        # Not `stop.set()` directly: the interrupted wait may hold the event's lock.
         signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
     return stop

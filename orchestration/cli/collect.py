@@ -1,4 +1,4 @@
-"""`loomline collect`, `tail`, `quarantine`: events come in, are seen, kept aside."""
+"""`loomline collect`, `tail` and `quarantine`: receive, watch and replay events."""
 
 import json as json_text
 import os
@@ -22,33 +22,33 @@ shown = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 quarantine = typer.Typer(
-    no_args_is_help=True, help="Events that were refused: see them, send them again."
+    no_args_is_help=True, help="List, show and replay refused events."
 )
 
 
 def collect(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="0 picks a free port.")
     ] = 8080,
     admin_host: Annotated[
-        str, typer.Option(help="Address for operators.")
+        str, typer.Option(help="Admin address to listen on.")
     ] = "127.0.0.1",
     admin_port: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=65535,
-            help="Port of /metrics and /debug/stream. Default: the one after --port.",
+            help="Port of /metrics and /debug/stream. Default: --port plus one.",
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Processes; one a core is plenty.")
+        int, typer.Option(min=1, max=64, help="Processes; at most one per core.")
     ] = 1,
     tls_cert: Annotated[
-        Path | None, typer.Option(help="Certificate chain, PEM.")
+        Path | None, typer.Option(help="Certificate chain (PEM).")
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key (PEM).")] = None,
 ) -> None:
     """Collect events over HTTP until stopped. SIGHUP reloads the rules."""
     from connectors.sources.http_api.supervisor import serve
@@ -63,36 +63,36 @@ def tail(
     url: Annotated[
         str | None,
         typer.Option(
-            help="A collector's admin address. Default: of the one that runs on this "
-            "home folder."
+            help="Admin address of a collector. Default: the collector of this home "
+            "folder."
         ),
     ] = None,
     key_env: Annotated[
-        str, typer.Option(help="Variable that holds an admin key.")
+        str, typer.Option(help="Variable with an admin key.")
     ] = "LOOMLINE_ADMIN_KEY",
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
     event: Annotated[str | None, typer.Option(help="Only this event.")] = None,
     disposition: Annotated[
-        str | None, typer.Option(help="Only what became this, e.g. quarantined.")
+        str | None, typer.Option(help="Only this disposition, e.g. quarantined.")
     ] = None,
     payload: Annotated[
-        bool, typer.Option("--payload", help="Show what was sent, too.")
+        bool, typer.Option("--payload", help="Also show the payload.")
     ] = False,
     count: Annotated[
         int | None, typer.Option(help="Stop after this many events.")
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line.")
+        bool, typer.Option("--json", help="Print one JSON object per line.")
     ] = False,
 ) -> None:
-    """Watch events arrive, with their dispositions. Ctrl-C ends with a count."""
+    """Show events and their dispositions as they arrive. Ctrl-C stops with counts."""
     import httpx
 
     key = os.environ.get(key_env)
     if not key:
         raise ConfigError(
-            f"Set {key_env} to an admin key: `loomline keys create --kind admin "
-            "--name debug` makes one."
+            f"Set {key_env} to an admin key. Create one with `loomline keys create "
+            "--kind admin --name debug`."
         )
     if url is None:
         url = _own_collector()
@@ -108,14 +108,14 @@ def tail(
         ) as answer:
             if answer.status_code == 404:
                 raise ConfigError(
-                    f"{url} shows no events. Give the address that `loomline collect` "
-                    "prints for live events, or leave out --url."
+                    f"{url} shows no events. Use the address that `loomline collect` "
+                    "prints for live events, or remove --url."
                 )
             if answer.status_code != 200:
                 answer.read()
-                told = answer.json().get("message", answer.status_code)
-                raise ConfigError(f"{url} says: {told}")
-            said.print(f"Watching {url}; Ctrl-C to end.", style="dim")
+                problem = answer.json().get("message", answer.status_code)
+                raise ConfigError(f"{url} answered: {problem}")
+            said.print(f"Watching {url} (stop with Ctrl-C)", style="dim")
             for line in answer.iter_lines():
                 if not line.startswith("data: "):
                     continue
@@ -129,25 +129,25 @@ def tail(
                     break
     except httpx.HTTPError as error:
         raise ConfigError(
-            f"{url} does not answer ({type(error).__name__}); is `loomline collect` "
-            "running there?"
+            f"{url} does not answer ({type(error).__name__}). Check that `loomline "
+            "collect` is running there."
         ) from error
     except KeyboardInterrupt:
         pass
-    told = ", ".join(f"{n:,} {name}" for name, n in counts.most_common())
-    said.print(told or "No events.", style="bold")
+    totals = ", ".join(f"{n:,} {name}" for name, n in counts.most_common())
+    said.print(totals or "No events.", style="bold")
 
 
 def _own_collector() -> str:
-    """The admin address of the collector that runs on this home folder."""
+    """Return the admin address of this home folder's collector."""
     from connectors.sources.http_api.collector_lock import admin_url
 
     home = Project.find().home
     url = admin_url(home)
     if url is None:
         raise ConfigError(
-            f"No collector runs on {home.path}. Start `loomline collect`, or give the "
-            "admin address of another one with --url."
+            f"No collector is running on {home.path}. Start `loomline collect`, or set "
+            "--url to the admin address of another collector."
         )
     return url
 
@@ -155,24 +155,24 @@ def _own_collector() -> str:
 @quarantine.command("list")
 def list_(
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show this many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of events.")] = 50,
     json: Json = False,
 ) -> None:
-    """List what was refused and not replayed since, the latest first."""
-    found = _held(source)
+    """List refused events that were not replayed, latest first."""
+    events = _quarantined(source)
     if json:
-        rows = [_row(one) for one in found[:limit]]
-        print_json({"count": len(found), "events": rows})
+        rows = [_row(one) for one in events[:limit]]
+        print_json({"count": len(events), "events": rows})
         return
-    if not found:
-        said.print("Nothing is kept aside.")
+    if not events:
+        said.print("No refused events.")
         return
     table = Table(box=None)
     table.add_column("id", no_wrap=True)
     table.add_column("received at", no_wrap=True)
     for heading in ("source", "event", "disposition", "reason"):
         table.add_column(heading, overflow="fold")
-    for one in found[:limit]:
+    for one in events[:limit]:
         table.add_row(
             one.id,
             f"{one.received_at:%Y-%m-%d %H:%M}",
@@ -182,18 +182,18 @@ def list_(
             one.reason or "",
         )
     shown.print(table)
-    if len(found) > limit:
-        said.print(f"{len(found):,} in all; --limit shows more.", style="dim")
-    said.print("`loomline quarantine show ID` shows what was sent.", style="dim")
+    if len(events) > limit:
+        said.print(f"{len(events):,} in total; --limit shows more.", style="dim")
+    said.print("`loomline quarantine show ID` shows the payload.", style="dim")
 
 
 @quarantine.command()
 def show(
-    id: Annotated[str, typer.Argument(help="As `list` prints it.")],
+    id: Annotated[str, typer.Argument(help="Id from `list`.")],
     json: Json = False,
 ) -> None:
-    """Show one refused event as it was sent, and why it was refused."""
-    (one,) = _chosen([id], _held())
+    """Show the payload of a refused event and the reason."""
+    (one,) = _chosen([id], _quarantined())
     if json:
         print_json(_row(one) | {"payload": one.payload})
         return
@@ -204,18 +204,18 @@ def show(
 
 @quarantine.command()
 def replay(
-    ids: Annotated[list[str] | None, typer.Argument(help="As `list` prints.")] = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="Everything that is kept aside.")
-    ] = False,
-    source: Annotated[str | None, typer.Option(help="All of this source.")] = None,
-    event: Annotated[str | None, typer.Option(help="All of this event.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids from `list`.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All refused events.")] = False,
+    source: Annotated[
+        str | None, typer.Option(help="All events of this source.")
+    ] = None,
+    event: Annotated[str | None, typer.Option(help="All events of this name.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which, change nothing.")
+        bool, typer.Option("--dry-run", help="Print the count only; change nothing.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Send refused events through the current rules; each counts as received again."""
+    """Admit refused events again, by the current rules; each counts as received."""
     from connectors.events.policy import Policy
     from connectors.ingest.quarantine import held
     from connectors.ingest.quarantine import replay as replay_all
@@ -223,10 +223,10 @@ def replay(
     from connectors.sources.write_keys import KeyStore
 
     if not (ids or all_ or source or event):
-        raise ConfigError("Name events by their ids, or give --all, --source, --event.")
+        raise ConfigError("Name the events by id, or use --all, --source or --event.")
 
-    def choose(found: list[Any]) -> list[Any]:
-        wanted = _wanted(found, source, event)
+    def choose(events: list[Any]) -> list[Any]:
+        wanted = _wanted(events, source, event)
         return _chosen(ids, wanted) if ids else wanted
 
     project = Project.find()
@@ -248,31 +248,31 @@ def replay(
     if json:
         print_json({"replayed": count, "dispositions": dict(became)})
     else:
-        told = ", ".join(f"{n:,} {name}" for name, n in became.most_common())
-        said.print(f"Replayed {count:,}: {told or 'nothing'}.")
+        totals = ", ".join(f"{n:,} {name}" for name, n in became.most_common())
+        said.print(f"Replayed {count:,}: {totals or 'nothing'}.")
 
 
-def _held(source: str | None = None) -> list[Any]:
+def _quarantined(source: str | None = None) -> list[Any]:
     from connectors.ingest.quarantine import held
 
     return _wanted(held(Project.find().home), source, None)
 
 
-def _wanted(found: list[Any], source: str | None, event: str | None) -> list[Any]:
+def _wanted(events: list[Any], source: str | None, event: str | None) -> list[Any]:
     return [
         one
-        for one in found
+        for one in events
         if source in (None, one.source) and event in (None, one.event)
     ]
 
 
-def _chosen(ids: list[str], found: list[Any]) -> list[Any]:
-    by_id = {one.id: one for one in found}
+def _chosen(ids: list[str], events: list[Any]) -> list[Any]:
+    by_id = {one.id: one for one in events}
     unknown = [id for id in ids if id not in by_id]
     if unknown:
         raise ConfigError(
-            f"Nothing kept aside is called {', '.join(unknown)}; "
-            "`loomline quarantine list` says what is."
+            f"No refused event has the id {', '.join(unknown)}. "
+            "Run `loomline quarantine list` to see them."
         )
     return [by_id[id] for id in dict.fromkeys(ids)]
 
@@ -318,9 +318,9 @@ def _show(seen: dict[str, Any], *, with_payload: bool) -> None:
 
 
 def _announce(message: str) -> None:
-    """On standard output at once: scripts wait for the address.
+    """Print to standard output without buffering: scripts wait for the address.
 
-    Nobody may be reading any more; events are taken all the same.
+    A closed pipe is ignored; the collector keeps running.
     """
     with suppress(OSError):
         typer.echo(message)

@@ -1,7 +1,7 @@
-"""The project's `dbt` command: dbt's own, with what these models need to be read.
+"""The project's `dbt` command: dbt's own, with the variables that the models need.
 
-dbt's commands are entered one level above the code that reads profile and project, so
-that options, output and exit codes stay dbt's.
+It wraps the callbacks of dbt's commands, before they read profile and project. Options,
+output and exit codes are dbt's.
 """
 
 import os
@@ -27,7 +27,7 @@ from orchestration.project import Project, find_project_path, instant
 __all__ = ["main"]
 
 WRITING = {"build", "clone", "retry", "run", "run-operation", "seed", "snapshot"}
-"""Commands that change the warehouse; `test` does when it stores failures."""
+"""Commands that change the warehouse, as does `test` with `--store-failures`."""
 
 READING = {"compile", "freshness", "generate", "show", "test"}
 """Commands that open the warehouse without changing it."""
@@ -41,7 +41,7 @@ def main() -> None:
     from dbt.cli.main import cli
 
     with errors_told():
-        _wrap(cli, _loomline(_found_path()))
+        _wrap(cli, _loomline(_project_path()))
         cli(prog_name="dbt")
 
 
@@ -63,11 +63,11 @@ def _prepared(callback: Callable[..., Any]) -> Callable[..., Any]:
         context = click.get_current_context()
         params = context.params
         path = _loomline(Path(params["project_dir"]).absolute())
-        if "profiles_dir" in params and not _is_given(context, "profiles_dir"):
+        if "profiles_dir" in params and not _is_explicit(context, "profiles_dir"):
             params["profiles_dir"] = str(path or default_profiles_dir())
         if path is None:
             return callback(*args, **options)
-        # `Project.find` reads it, as do the processes that dbt may start.
+        # For `Project.find`, here and in the processes that dbt starts.
         os.environ["LOOMLINE_PROJECT"] = str(path)
         with _session(Project.find(), context):
             return callback(*args, **options)
@@ -75,11 +75,11 @@ def _prepared(callback: Callable[..., Any]) -> Callable[..., Any]:
     return update_wrapper(call, callback)
 
 
-def _found_path() -> Path | None:
-    """Where `loomline` would find its project.
+def _project_path() -> Path | None:
+    """Return the project that `loomline` would use, if any.
 
     Raises:
-        ConfigError: LOOMLINE_PROJECT names a folder without one.
+        ConfigError: LOOMLINE_PROJECT names a folder without a project.
     """
     try:
         return find_project_path()
@@ -90,17 +90,17 @@ def _found_path() -> Path | None:
 
 
 def _loomline(path: Path | None) -> Path | None:
-    """The path of a Loomline project; dbt is left alone with any other."""
+    """Return the path if it is a Loomline project; other projects get plain dbt."""
     return path if path and (path / "orchestration" / "defs").is_dir() else None
 
 
-def _is_given(context: click.Context, name: str) -> bool:
+def _is_explicit(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
 
 
 @contextmanager
 def _session(project: Project, context: click.Context) -> Iterator[None]:
-    """Options and environment of one command, and `run.lock` if it writes."""
+    """Set options and environment of one command; hold `run.lock` if it writes."""
     params = context.params
     if "vars" in params:
         params["vars"] = project.dbt_vars() | params["vars"]
@@ -117,7 +117,7 @@ def _session(project: Project, context: click.Context) -> Iterator[None]:
         if is_writing or command in READING:
             models.wait_until_free()
             if not home.warehouse.exists():
-                # dbt makes the file, which is then no build by unknown rules.
+                # dbt creates the file, which must not look built by unknown rules.
                 begin_build(project.path, home)
         if is_writing:
             refuse_the_past(home, at)

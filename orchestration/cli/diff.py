@@ -1,4 +1,4 @@
-"""What `loomline diff` says: on a terminal, to programs, and on a pull request."""
+"""Output of `loomline diff`: for the terminal, as JSON, and as Markdown."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -14,12 +14,14 @@ __all__ = ["diff_markdown", "diff_summary", "print_diff"]
 
 console = Console(highlight=False)
 
+UNEDITED = "Unedited audiences, changed by time and new events"
+
 NAMED = 12
-"""Models named one by one; of more, the number is told."""
+"""Models listed by name; the others are counted."""
 
 
 def diff_summary(diff: Diff) -> dict[str, Any]:
-    """For --json: counts and masked samples, not everybody's id."""
+    """Return the JSON output: counts and masked samples, not all ids."""
     return {
         "at": diff.at.isoformat(),
         "base": diff.base,
@@ -60,7 +62,7 @@ def print_diff(diff: Diff) -> None:
         console.print(table)
     people = [row for one in edited for row in _sample(one)]
     if people:
-        table = Table(title="Some of them", title_justify="left", title_style="bold")
+        table = Table(title="Examples", title_justify="left", title_style="bold")
         for name in ("audience", "", "profile_id", "known as"):
             table.add_column(name, overflow="fold", no_wrap=name == "profile_id")
         for row in people:
@@ -77,17 +79,17 @@ def print_diff(diff: Diff) -> None:
             table.add_row(*_sync_cells(sync))
         console.print(table)
     if others:
-        console.print("Moves by itself, with time and new events:", style="bold")
+        console.print(f"{UNEDITED}:", style="bold")
         for line in map(_line, others):
             console.print(f"  {line}", markup=False)
     for note in _notes(diff):
         console.print(note, markup=False, soft_wrap=True)
     spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in diff.seconds.items())
-    console.print(f"{spent}; {sum(diff.seconds.values()):.1f} s in all.", style="dim")
+    console.print(f"{spent}; {sum(diff.seconds.values()):.1f} s total.", style="dim")
 
 
 def diff_markdown(diff: Diff) -> str:
-    """A comment for a pull request; ends in a line break."""
+    """Return a pull request comment, with a final line break."""
     edited, others = _parts(diff)
     parts = [f"### {_against(diff)}"]
     if edited:
@@ -96,26 +98,24 @@ def diff_markdown(diff: Diff) -> str:
     people = [row for one in edited for row in _sample(one)]
     if people:
         table = _table(("audience", "", "profile_id", "known as"), people)
-        parts.append(
-            f"<details><summary>Some of them</summary>\n\n{table}\n\n</details>"
-        )
+        parts.append(f"<details><summary>Examples</summary>\n\n{table}\n\n</details>")
     if diff.syncs:
         columns = ("destination", "audience", "add:", "remove:", "resend:", "")
         parts.append(_table(columns, map(_sync_cells, diff.syncs)))
     if others:
         lines = "\n".join(f"- {line}" for line in map(_line, others))
-        parts.append(f"Moves by itself, with time and new events:\n\n{lines}")
+        parts.append(f"{UNEDITED}:\n\n{lines}")
     parts += _notes(diff)
     return "\n\n".join(parts) + "\n"
 
 
 def _against(diff: Diff) -> str:
-    than = f"commit {diff.base[:12]}" if diff.base else "the last run"
-    return f"What the next run changes, against {than}, at {diff.at:%Y-%m-%d %H:%M} UTC"
+    base = f"commit {diff.base[:12]}" if diff.base else "the last run"
+    return f"Changes of the next run against {base}, as of {diff.at:%Y-%m-%d %H:%M} UTC"
 
 
 def _parts(diff: Diff) -> tuple[list[AudienceDiff], list[AudienceDiff]]:
-    """Audiences that were edited, as far as is known, and those that were not."""
+    """Return audiences that are (or may be) edited, and unedited ones."""
     others = [one for one in diff.audiences if one.status == "unedited"]
     return [one for one in diff.audiences if one.status != "unedited"], others
 
@@ -137,9 +137,9 @@ def _line(one: AudienceDiff) -> str:
 
 
 def _sample(one: AudienceDiff) -> Iterator[tuple[str, ...]]:
-    def rows(what: str, people: Sequence[Person]) -> Iterator[tuple[str, ...]]:
+    def rows(change: str, people: Sequence[Person]) -> Iterator[tuple[str, ...]]:
         for person in people:
-            yield one.audience, what, person.profile_id, person.identifier or ""
+            yield one.audience, change, person.profile_id, person.identifier or ""
 
     yield from rows("enters", one.entering_sample)
     yield from rows("leaves", one.leaving_sample)
@@ -151,10 +151,10 @@ def _sync_cells(sync: SyncDiff) -> tuple[str, ...]:
         (sync.after.remove, sync.before.remove),
         (sync.after.resend, sync.before.resend),
     )
-    told = {"new": "new here", "kept": "", "ended": "no longer synced here"}
-    notes = [told[sync.status]]
+    texts = {"new": "new here", "kept": "", "ended": "no longer synced here"}
+    notes = [texts[sync.status]]
     if sync.held_back:
-        notes.append(f"would wait: {sync.held_back}")
+        notes.append(f"would be blocked: {sync.held_back}")
     return (
         sync.destination,
         sync.audience,
@@ -167,7 +167,7 @@ def _notes(diff: Diff) -> Iterator[str]:
     if not diff.syncs and not any(
         one.entering or one.leaving for one in diff.audiences
     ):
-        yield "No profile enters or leaves an audience. Nothing has to be pushed."
+        yield "No profile enters or leaves an audience. There is nothing to push."
     for one in diff.unknown_names:
         yield f"warning: {one.message}"
     if diff.rebuilds_all:
@@ -175,33 +175,33 @@ def _notes(diff: Diff) -> Iterator[str]:
     yield _models(diff.models)
     for destination, count in diff.unconfirmed.items():
         yield (
-            f"{destination} has not confirmed {count:,} batches of an earlier run; "
-            "they are sent first, and what they do is counted above."
+            f"{destination} has not confirmed {count:,} batches of an earlier run. The "
+            "next run sends them first; their changes are included above."
         )
     if diff.waiting_files:
         yield (
             f"{diff.waiting_files:,} files wait in the inbox. The next run lands them "
-            "first; what they change is not told here."
+            "first; their changes are not included above."
         )
 
 
 def _models(models: ModelsDiff | None) -> str:
     if models is None:
         return (
-            "What production was last built from is not known, so edits are not told "
-            "from what moves by itself; the next `loomline run` writes it down."
+            "The models of the last run are not known, so changes by edits and changes "
+            "by time are shown together. The next `loomline run` records its models."
         )
-    told = [
-        f"{what} {_named(names)}"
-        for what, names in (
+    parts = [
+        f"{label} {_named(names)}"
+        for label, names in (
             ("new", models.added),
             ("edited", models.modified),
             ("removed", models.removed),
-            ("built from them", models.downstream),
+            ("downstream", models.downstream),
         )
         if names
     ]
-    return f"Models: {'; '.join(told) or 'none is edited'}."
+    return f"Models: {'; '.join(parts) or 'no edits'}."
 
 
 def _named(names: Sequence[str]) -> str:
@@ -210,7 +210,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns named with a colon at the end hold numbers."""
+    """Format a Markdown table; a colon after a column name aligns numbers right."""
     lines = [
         [name.rstrip(":") for name in columns],
         ["--:" if name.endswith(":") else "---" for name in columns],

@@ -27,7 +27,7 @@ from orchestration.project import Project
 __all__ = ["keys"]
 
 SHORT_VALUE = 22
-"""Random letters and digits of this number hold 128 bits."""
+"""Characters; this many random letters and digits hold 128 bits."""
 
 TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 SIZES = {"": 1, "kb": 1 << 10, "mb": 1 << 20}
@@ -40,66 +40,75 @@ said = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Option(help="The source of the key's events.")],
+    name: Annotated[
+        str, typer.Option(help="Name of the key, and source of its events.")
+    ],
     kind: Annotated[
-        Kind, typer.Option(help="What presents it; admin keys take no events.")
+        Kind, typer.Option(help="Type of client; admin keys cannot send events.")
     ] = "server",
     rate: Annotated[
         float | None,
-        typer.Option(help="Events a second; browser 100, server 1000."),
+        typer.Option(help="Events per second. Default: browser 100, server 1000."),
     ] = None,
     burst: Annotated[
         int | None,
-        typer.Option(help="Events at once after a pause; browser 500, server 5000."),
+        typer.Option(
+            help="Largest burst of events. Default: browser 500, server 5000."
+        ),
     ] = None,
     scope: Annotated[
         str | None,
-        typer.Option(help="Message ids are unique within it; default: the name."),
+        typer.Option(help="Message ids are unique within a scope. Default: the name."),
     ] = None,
     value: Annotated[
-        str | None, typer.Option(help="A key that clients have already.")
+        str | None, typer.Option(help="Import an existing key of your clients.")
     ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Only this: a type of call ({', '.join(TYPES)}), event:NAME, or "
+            help=f"Allow only this type of call ({', '.join(TYPES)}), event:NAME or "
             f"path:GROUP ({', '.join(PATH_GROUPS)}); repeatable."
         ),
     ] = None,
     max_event_bytes: Annotated[
-        str, typer.Option(metavar="SIZE", help="A number, or with kb or mb: 32kb.")
+        str, typer.Option(metavar="SIZE", help="Limit of one event, e.g. 32kb.")
     ] = "1mb",
     max_batch_bytes: Annotated[
-        str, typer.Option(metavar="SIZE", help="Of one request, decompressed.")
+        str, typer.Option(metavar="SIZE", help="Limit of one request, decompressed.")
     ] = "10mb",
     unknown_events: Annotated[
-        UnknownEvents, typer.Option(help="What becomes of events without a contract.")
+        UnknownEvents, typer.Option(help="How events without a contract are handled.")
     ] = "allow",
     naming: Annotated[
-        Naming, typer.Option(help="List names against the convention, or refuse them.")
+        Naming,
+        typer.Option(help="List names that break the convention, or reject them."),
     ] = "normalise",
     convention: Annotated[
         Convention | None,
-        typer.Option(help="How names must be sent; with reject, default snake_case."),
+        typer.Option(
+            help="Convention of names. With --naming reject, default: snake_case."
+        ),
     ] = None,
     object_action: Annotated[
         bool,
-        typer.Option("--object-action", help="Names are an object and an action."),
+        typer.Option(
+            "--object-action", help="Require names of an object and an action."
+        ),
     ] = False,
     no_consent: Annotated[
-        NoConsent, typer.Option(help="How events without a consent statement are read.")
+        NoConsent, typer.Option(help="Consent of events that state none.")
     ] = "assume_true",
     fingerprint: Annotated[
         str | None,
         typer.Option(
             metavar="CATEGORY",
-            help="Recognize visitors without identifiers who granted this consent "
-            "category, until they identify.",
+            help="Recognize visitors without identifiers until they identify, if they "
+            "granted this consent category.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Create a key and print it; it is shown only once."""
     project = Project.find()
     faults: list[str] = []
     if fingerprint is not None:
@@ -133,32 +142,32 @@ def create(
     )
     if value is not None and len(value) < SHORT_VALUE:
         said.print(
-            f"A value of {len(value)} characters can be guessed, or found from "
-            "control.db by trying; a key made here cannot."
+            f"A key of {len(value)} characters can be guessed, or recovered from its "
+            "hash in control.db. Generated keys cannot."
         )
     if fingerprint is not None and kind == "server":
         said.print(
-            "A server's requests come from the server's address: all people it sends "
-            "events for would share one fingerprint. Use --kind browser for pages."
+            "All requests of a server come from its own address, so all people would "
+            "share one fingerprint. Use --kind browser for pages."
         )
     _show(key, text, json)
 
 
 @keys.command("list")
 def list_(json: Json = False) -> None:
-    """All keys by how they begin, and which of them work."""
+    """List all keys by their first characters, with their states."""
     at = datetime.now(UTC)
-    found = KeyStore(Project.find().home).list()
+    all_keys = KeyStore(Project.find().home).list()
     if json:
-        print_json({"keys": [_summary(key, at) for key in found]})
+        print_json({"keys": [_summary(key, at) for key in all_keys]})
         return
     table = Table()
     for heading in ("source", "kind", "key", "id", "events/s", "burst", "state"):
         table.add_column(heading, no_wrap=heading in ("key", "id"))
-    for key in found:
+    for key in all_keys:
         scope = "" if key.scope == key.name else f" (scope {key.scope})"
         limits = (f"{key.rate:,g}", f"{key.burst:,}")
-        if key.kind == "admin":  # takes no events
+        if key.kind == "admin":  # cannot send events
             limits = ("–", "–")
         names = (key.name + scope, key.kind, f"{key.hint}…", key.id)
         table.add_row(*names, *limits, _state(key, at))
@@ -172,12 +181,12 @@ def rotate(
         str,
         typer.Option(
             metavar="TIME",
-            help="How long the old key stays valid, e.g. 90m; 0 revokes it at once.",
+            help="Time for which the old key stays valid, e.g. 90m; 0 revokes it.",
         ),
     ] = "24h",
     json: Json = False,
 ) -> None:
-    """Make a new key with the same rights; both work for a while."""
+    """Create a new key with the same rights; the old one works for a while."""
     faults: list[str] = []
     keep_s = _number("--keep", keep, TIMES, faults)
     if faults:
@@ -190,10 +199,10 @@ def rotate(
 
 @keys.command()
 def revoke(
-    key: Annotated[str, typer.Argument(help="Its name (all its keys) or its id.")],
+    key: Annotated[str, typer.Argument(help="Id, or a name to revoke all its keys.")],
     json: Json = False,
 ) -> None:
-    """End a key for good; servers refuse it within seconds."""
+    """Revoke a key permanently; collectors refuse it within seconds."""
     ended = KeyStore(Project.find().home).revoke(key)
     if json:
         at = datetime.now(UTC)
@@ -207,12 +216,12 @@ def _show(key: WriteKey, text: str, json: bool) -> None:
     if json:
         print_json({**_summary(key, datetime.now(UTC)), "key": text})
         return
-    said.print(f"The {key.kind} key of {key.name}; it is not shown again:")
+    said.print(f"The {key.kind} key of {key.name}. It is not shown again:")
     typer.echo(text)  # alone on standard output: KEY=$(loomline keys create …)
     if key.kind != "admin":
         said.print(
-            "Next: give an SDK this key and, as its host, the address at which "
-            "`loomline collect` runs. Or try it:\n"
+            "Next: configure an SDK with this key and the address of `loomline "
+            "collect`. Or try it:\n"
             'curl -u "$KEY:" -H "content-type: application/json" -d '
             '\'{"type":"track","event":"Tried","userId":"u1"}\' '
             "http://HOST:PORT/v1/track"
@@ -222,36 +231,36 @@ def _show(key: WriteKey, text: str, json: bool) -> None:
 def _allowed(
     allow: list[str], faults: list[str]
 ) -> tuple[frozenset[str] | None, frozenset[str] | None, Any]:
-    """Types, events and groups of paths; None for a kind that is not restricted."""
-    found: dict[str, set[str]] = {"": set(), "event": set(), "path": set()}
+    """Return types, events and groups of paths; None where there is no restriction."""
+    by_kind: dict[str, set[str]] = {"": set(), "event": set(), "path": set()}
     for text in allow:
         kind, separator, name = text.partition(":")
         if not separator:
             kind, name = "", text
         elif kind == "event":
             name = snake_case(name) or ""
-        if kind not in found or not name:
+        if kind not in by_kind or not name:
             faults.append(
-                f"--allow {text!r}: write a type of call such as track, event:NAME or "
+                f"--allow {text!r}: use a type of call such as track, event:NAME or "
                 "path:GROUP."
             )
         else:
-            found[kind].add(name)
-    types, events, paths = (frozenset(names) or None for names in found.values())
+            by_kind[kind].add(name)
+    types, events, paths = (frozenset(names) or None for names in by_kind.values())
     if events is not None and types is None:
-        types = frozenset(("track",))  # those events and nothing else
+        types = frozenset(("track",))  # only those events
     return types, events, paths
 
 
 def _number(option: str, text: str, units: dict[str, int], faults: list[str]) -> int:
-    found = re.fullmatch(r"(\d{1,12}) ?([a-z]*)", text.lower())
-    if found is None or found[2] not in units:
+    match = re.fullmatch(r"(\d{1,12}) ?([a-z]*)", text.lower())
+    if match is None or match[2] not in units:
         faults.append(
-            f"{option} {text!r}: write a whole number, alone or with one of "
+            f"{option} {text!r}: use a whole number, alone or with one of "
             f"{', '.join(filter(None, units))}."
         )
         return 0
-    return int(found[1]) * units[found[2]]
+    return int(match[1]) * units[match[2]]
 
 
 def _check_category(project: Project, category: str, faults: list[str]) -> None:
@@ -261,8 +270,8 @@ def _check_category(project: Project, category: str, faults: list[str]) -> None:
         known = [row["category"] for row in csv.DictReader(file)]
     if category not in known:
         faults.append(
-            f"{category!r} is no category in seeds/consent_categories.csv; there are "
-            f"{', '.join(known)}."
+            f"{category!r} is not a category in seeds/consent_categories.csv. "
+            f"Categories: {', '.join(known)}."
         )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 __all__ = ["Json", "print_json", "say", "since_start", "stages", "stderr"]
 
-STARTED = time.monotonic()  # this module is imported before anything that takes long
+STARTED = time.monotonic()  # this module is imported before any slow one
 
 stderr = Console(stderr=True)
 
@@ -32,16 +32,16 @@ def say(message: str) -> None:
 
 
 def since_start() -> float:
-    """Seconds since the command was started."""
+    """Return the seconds since the command started."""
     return time.monotonic() - STARTED
 
 
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
-    """A line per stage with its seconds, while the command works; only on a terminal.
+    """Show each stage with its seconds while the command works, on a terminal only.
 
-    The yielded function is told which stage begins. The lines are gone at the end: the
-    summary has them.
+    Call the yielded function at the start of each stage. The lines disappear at the
+    end, because the summary repeats them.
     """
     spent: dict[str, float] = {}
     stage, since = "start", 0.0
@@ -64,8 +64,8 @@ def stages() -> Iterator[Callable[[str], None]]:
     if not stderr.is_terminal:
         yield begin
         return
-    # Dagster sends what its steps write on standard error through another process,
-    # which prints it late and in the middle of our lines.
+    # Dagster sends its steps' standard error through another process, which would
+    # print these lines late and out of order.
     with os.fdopen(os.dup(2), "w") as stderr.file:
         try:
             with Live(

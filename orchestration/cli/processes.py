@@ -1,4 +1,4 @@
-"""Commands that run side by side until one ends or all are to stop."""
+"""Runs several commands together until one ends or all are stopped."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ def run_together(
     *,
     limit_s: float,
 ) -> list[int]:
-    """Run the commands until `stop` is set or one of them ends; give their exit codes.
+    """Run the commands until `stop` is set or one ends; return their exit codes.
 
-    Each is asked to end its own children. What is left of it after `limit_s` is killed.
+    Each command ends its own children. After `limit_s`, the rest is killed.
     """
     children = [
         subprocess.Popen(command, cwd=folder, start_new_session=True)
@@ -38,7 +38,7 @@ def run_together(
 
 
 def _end(children: Sequence["subprocess.Popen[bytes]"], limit_s: float) -> None:
-    # Not its group: Dagster's processes are asked by the one that started them.
+    # Not the group: Dagster's parent process stops its own children.
     for child in children:
         child.terminate()
     deadline = time.monotonic() + limit_s
@@ -46,7 +46,7 @@ def _end(children: Sequence["subprocess.Popen[bytes]"], limit_s: float) -> None:
         with suppress(subprocess.TimeoutExpired):
             child.wait(max(0, deadline - time.monotonic()))
     for child in children:
-        # The group outlives the process that led it.
+        # The group can outlive its leader.
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()

@@ -1,4 +1,4 @@
-"""What commands say when they are done: tables for people, one object for programs."""
+"""Summaries of commands: tables for people, one JSON object for programs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from connectors.home import Home
 from connectors.ingest.importing import Imported
 from orchestration.cli.output import since_start
 
-if TYPE_CHECKING:  # Dagster takes seconds to import, which an import of files spares
+if TYPE_CHECKING:  # Dagster takes seconds to import; `loomline import` needs none of it
     from orchestration.demo.run import DemoResult
     from orchestration.pipeline.run import RunResult
 
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 console = Console(highlight=False)
-if not console.is_terminal:  # neither wrapped nor cut
+if not console.is_terminal:  # do not wrap or truncate
     console = Console(highlight=False, width=1_000_000)
 
 COUNTS = ("added", "removed", "resent", "refused", "pending")
-"""Of a push, as they are printed."""
+"""Counts of a push, in the order of the columns."""
 
 
 def imported_summary(done: Imported) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def print_imported(done: Imported) -> None:
     table.add_row("received", f"{done.received:,}", style="bold")
     console.print(table)
     if done.files_known:
-        console.print(f"{_count(done.files_known, 'file')} had landed before.")
+        console.print(f"{_count(done.files_known, 'file')} landed earlier.")
     if done.files_empty:
         console.print(f"{_count(done.files_empty, 'empty file')}.")
     refused = done.dispositions["rejected"] + done.dispositions["quarantined"]
@@ -93,11 +93,11 @@ def run_summary(result: "RunResult", home: Home) -> dict[str, Any]:
 
 
 def print_run(result: "RunResult", home: Home, *, has_pushed: bool = True) -> None:
-    """What the run changed, then its checks, where to look, and its seconds."""
+    """Print a run's changes, checks, output paths and seconds."""
     if result.imported != Imported():
         print_imported(result.imported)
     else:
-        console.print("No new file has landed.")
+        console.print("No new files.")
     if result.audiences:
         table = _table("Audiences", "audience", "members", "entered", "left")
         for one in result.audiences:
@@ -122,7 +122,7 @@ def print_run(result: "RunResult", home: Home, *, has_pushed: bool = True) -> No
 
 
 def _paths(result: "RunResult", home: Home) -> dict[str, Path]:
-    """Where what the run leaves can be looked at."""
+    """Return the paths of a run's output by name."""
     paths = {"snapshot": home.published / "current"} if result.published else {}
     pages = home.path / "data_docs" / "index.html"
     return paths | ({"data_docs": pages} if pages.exists() else {})
@@ -130,16 +130,16 @@ def _paths(result: "RunResult", home: Home) -> dict[str, Path]:
 
 def _print_seconds(seconds: dict[str, float], total: float) -> None:
     spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in seconds.items() if s >= 0.05)
-    console.print(f"{spent}; {total:.1f} s in all.", style="dim")
+    console.print(f"{spent}; {total:.1f} s total.", style="dim")
 
 
 def print_demo(done: "DemoResult") -> None:
-    """A table per stage, then what to look at next."""
+    """Print a table per stage, then the next steps."""
     from orchestration.demo.run import SANDBOX_PORT
 
     print_imported(done.imported)
 
-    table = _table("Ways in", "", "disposition", "items", "expected")
+    table = _table("Admission", "", "disposition", "items", "expected")
     for way, expected in done.expected.items():
         for disposition, count in expected.items():
             decided = done.decided.get(way, {}).get(disposition, 0)
@@ -147,16 +147,16 @@ def print_demo(done: "DemoResult") -> None:
     table.caption = "refused items: loomline quarantine list"
     console.print(table)
 
-    table = _table("Who is who", "", "wrong fusions", "people fused", "missed")
-    for name, found in (("Loomline", done.identity), ("last login wins", done.naive)):
-        counts = (found.wrong_fusions, found.fused_people, found.missed)
+    table = _table("Identity", "", "wrong fusions", "people fused", "missed")
+    for name, score in (("Loomline", done.identity), ("last login wins", done.naive)):
+        counts = (score.wrong_fusions, score.fused_people, score.missed)
         table.add_row(name, *(f"{count:,}" for count in counts))
     console.print(table)
     refused = ", ".join(f"{rule} {n:,}" for rule, n in done.conflicts.items())
     console.print(
         f"{done.events:,} events of {done.profiles:,} profiles; links refused: "
-        f"{refused or 'none'}.\nOf {done.identity.people:,} generated people, whose "
-        "truth is known; the naive way ran on the same events.\n"
+        f"{refused or 'none'}.\nScored on {done.identity.people:,} generated people "
+        "with known identities; `last login wins` ran on the same events.\n"
     )
 
     table = _table("Audiences", "", "members", "entered", "left")
@@ -169,14 +169,14 @@ def print_demo(done: "DemoResult") -> None:
     _print_seconds(done.seconds, since_start())
     console.print()
     next_steps = Table.grid(padding=(0, 2))
-    for command, what in (
-        ("loomline sandbox", f"what arrived: open http://127.0.0.1:{SANDBOX_PORT}/"),
-        ("models/audiences/aud_cart_abandoners.sql", "change it, then: loomline diff"),
-        ("make demo", "run again: only what changed is pushed"),
-        ("make dev", "the flow in Dagster: open http://127.0.0.1:3000/"),
-        ('loomline sql "from profiles.profiles"', "ask the published tables"),
+    for command, purpose in (
+        ("loomline sandbox", f"see the deliveries at http://127.0.0.1:{SANDBOX_PORT}/"),
+        ("models/audiences/aud_cart_abandoners.sql", "edit it, then: loomline diff"),
+        ("make demo", "run again; only changes are pushed"),
+        ("make dev", "see the flow in Dagster at http://127.0.0.1:3000/"),
+        ('loomline sql "from profiles.profiles"', "query the published tables"),
     ):
-        next_steps.add_row(command, what)
+        next_steps.add_row(command, purpose)
     console.print("Next (commands are in .venv/bin):")
     console.print(next_steps)
 
@@ -186,19 +186,19 @@ def _count(number: int, noun: str) -> str:
 
 
 def _print_pushed(runs: "list[RunResult]") -> None:
-    """A row for each list that changed; what happened nowhere has no column."""
-    told = [
+    """Print a row per changed list, without columns that are zero in all rows."""
+    by_run = [
         [(push, {name: getattr(push, name) for name in COUNTS}) for push in run.pushes]
         for run in runs
     ]
-    every = [counts for pushes in told for _, counts in pushes]
+    every = [counts for pushes in by_run for _, counts in pushes]
     shown = [
         name
         for name in COUNTS
         if name in ("added", "removed") or any(counts[name] for counts in every)
     ]
     table = _table("Pushed", "destination", "audience", *shown)
-    for pushes in told:
+    for pushes in by_run:
         for push, counts in pushes:
             if any(counts.values()):
                 cells = (f"{counts[name]:,}" for name in shown)
@@ -207,11 +207,11 @@ def _print_pushed(runs: "list[RunResult]") -> None:
     if table.rows:
         console.print(table)
     else:
-        console.print("Nothing had to be pushed.")
+        console.print("There was nothing to push.")
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Lines around cells are for terminals; a file gets the columns alone."""
+    """Return a table; borders are drawn on terminals only."""
     table = Table(
         title=title,
         title_justify="left",

@@ -1,4 +1,4 @@
-"""`loomline sql`: questions to the published snapshot, once or at a prompt."""
+"""`loomline sql`: query the published snapshot, once or at a prompt."""
 
 import contextlib
 import re
@@ -24,21 +24,21 @@ __all__ = ["QueryFailed", "answer", "ask", "prompt"]
 Say = Callable[[str], None]
 
 SHOWN_ROWS = 50
-"""Rows a terminal shows of an answer; a pipe and --json give all of them."""
+"""Rows of an answer on a terminal; pipes and --json get all rows."""
 
 COUNTED_ROWS = 100_000
-"""The rows that are not shown are counted up to here: counting means fetching."""
+"""Limit for counting the other rows, since counting means fetching them."""
 
 LISTED_TABLES = 12
-"""Tables of a schema that are listed at the start of the prompt."""
+"""Tables per schema that are listed when the prompt starts."""
 
 SHOWN_RECORDS = 10
-"""Rows that a terminal shows as lists, a line per column."""
+"""Rows shown as records on a terminal, with a line per column."""
 
 _HELP = frozenset(("help", ".help", "?", "\\?", "\\h"))
 _TABLES = frozenset((".tables", "\\d", "\\dt", "\\dt+", "\\d+"))
 _END = frozenset(("exit", "quit", ".exit", ".quit", "\\q"))
-"""What people type in other shells, without a semicolon."""
+"""Commands of other shells, which need no semicolon."""
 
 _ALL_TABLES = (
     "select table_schema as schema, table_name as name from information_schema.tables "
@@ -56,13 +56,13 @@ End a statement with ; and the prompt with Ctrl-D.
 _READING = frozenset(
     (
         *(Kind.SELECT, Kind.TRANSACTION, Kind.SET, Kind.VACUUM),
-        # In memory, and gone at the end.
+        # These change memory only.
         *(Kind.CREATE, Kind.CREATE_FUNC, Kind.ALTER, Kind.DROP),
         *(Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE_INTO),
     )
 )
-"""Statements that can be run without --unsafe. The others write files, load extensions,
-or hide a statement that does; what is left, DuckDB's settings keep from files."""
+"""Statements allowed without --unsafe. Others write files, load extensions or wrap such
+statements; DuckDB's settings keep the allowed ones from accessing files."""
 
 _EXPLAIN = re.compile(
     r"(?:\s|--[^\r\n]*[\r\n])*explain(?:\s+analyze)?\b"
@@ -71,21 +71,21 @@ _EXPLAIN = re.compile(
 )
 _KEPT = re.compile(r"configuration has been locked|in the \w+ extension")
 _KEPT_SAFE = (
-    "`loomline sql` reads the published tables only: no other files, no extensions, "
+    "`loomline sql` reads published tables only: no other files, no extensions, "
     "no settings. Add --unsafe to allow this."
 )
 
 
 class QueryFailed(LoomlineError):
-    """DuckDB's message on a statement it could not parse or run."""
+    """DuckDB could not parse or run a statement; carries its message."""
 
 
 def ask(home: Home, query: str, *, say: Say, is_safe: bool = True) -> None:
-    """Run the statements and print the answer of each as a table.
+    """Run the statements and print each answer as a table.
 
     Raises:
-        QueryFailed: the first that failed; the ones before it are printed.
-        ConfigError: nothing is published yet.
+        QueryFailed: a statement failed; the answers before it are printed.
+        ConfigError: nothing has been published yet.
     """
     if query.strip().rstrip(";").lower() in _HELP:
         say(_HINTS)
@@ -95,11 +95,11 @@ def ask(home: Home, query: str, *, say: Say, is_safe: bool = True) -> None:
 
 
 def answer(home: Home, query: str, *, say: Say, is_safe: bool = True) -> dict[str, Any]:
-    """The last statement's answer, for --json: names of columns, and rows as lists.
+    """Return the last statement's answer for --json: column names, and rows as lists.
 
     Raises:
         QueryFailed: a statement failed.
-        ConfigError: nothing is published yet.
+        ConfigError: nothing has been published yet.
     """
     columns: list[str] = []
     rows: list[list[Any]] = []
@@ -113,10 +113,10 @@ def answer(home: Home, query: str, *, say: Say, is_safe: bool = True) -> dict[st
 
 
 def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
-    """Read statements from the terminal until Ctrl-D; a failed one is told.
+    """Run statements from the terminal until Ctrl-D, and print their errors.
 
     Raises:
-        ConfigError: nothing is published yet.
+        ConfigError: nothing has been published yet.
     """
     console = _console()
     snapshot = read_snapshot(home)
@@ -124,7 +124,7 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
     say(_listing(snapshot, LISTED_TABLES))
     say(
         "End a statement with ; and the prompt with Ctrl-D. `.tables` lists all tables,"
-        " `help` says more."
+        " `help` shows more."
     )
     with _history():
         text = ""
@@ -143,7 +143,7 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
                 if not sqlite3.complete_statement(text):  # knows quotes and comments
                     continue
                 if not (home.published / snapshot.version).is_dir():
-                    # Open for longer than old versions are kept.
+                    # The prompt has outlived the version it opened.
                     snapshot = read_snapshot(home)
                     tables.close()
                     tables = _open(home, snapshot, say, is_safe)
@@ -160,7 +160,7 @@ def prompt(home: Home, *, say: Say, is_safe: bool = True) -> None:
 
 
 def _in_sql(text: str) -> str:
-    """A command of another shell as a statement; anything else as it is."""
+    """Translate a command of another shell to SQL; return other text unchanged."""
     word = text.strip().rstrip(";").rstrip()
     if word.lower() in _TABLES:
         return f"{_ALL_TABLES};"
@@ -193,7 +193,7 @@ def _open(home: Home, snapshot: Snapshot, say: Say, is_safe: bool) -> "_Tables":
 
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
-    """What was typed before, with the arrow keys; where Python was built with it."""
+    """Keep a history for the arrow keys, if Python was built with readline."""
     try:
         import readline
     except ImportError:
@@ -215,7 +215,7 @@ def _history() -> Iterator[None]:
 
 
 class _Tables:
-    """The published tables, and what may be asked of them."""
+    """A connection to the published tables that checks statements."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, is_safe: bool) -> None:
         self._connection = connection
@@ -226,11 +226,11 @@ class _Tables:
 
     def statements(self, query: str) -> list[duckdb.Statement]:
         with self._failures():
-            # By this connection: parsing IMPORT DATABASE reads the files it names.
+            # On this connection: parsing IMPORT DATABASE reads the files it names.
             return self._connection.extract_statements(query)
 
     def execute(self, statement: duckdb.Statement) -> bool:
-        """Run one; whether it has an answer."""
+        """Run a statement and return whether it has an answer."""
         if self._is_safe and not self._is_reading(statement):
             raise QueryFailed(f"Not run: {_shortened(statement)}\n{_KEPT_SAFE}")
         with self._failures():
@@ -242,7 +242,7 @@ class _Tables:
         )
 
     def fetch(self, count: int | None = None) -> list[tuple[Any, ...]]:
-        """A streamed answer may still fail while it is read."""
+        """Fetch rows; a streamed answer can still fail here."""
         with self._failures():
             if count is None:
                 return self._connection.fetchall()
@@ -255,7 +255,7 @@ class _Tables:
     def _is_reading(self, statement: duckdb.Statement) -> bool:
         if statement.type != Kind.EXPLAIN:
             return statement.type in _READING
-        explained = _EXPLAIN.match(statement.query)  # EXPLAIN ANALYZE runs it
+        explained = _EXPLAIN.match(statement.query)  # EXPLAIN ANALYZE runs the query
         if explained is None:
             return False
         inner = self.statements(statement.query[explained.end() :])
@@ -273,8 +273,8 @@ class _Tables:
                 text = f"{text}\n{_KEPT_SAFE}"
             raise QueryFailed(text) from error
         except RuntimeError as error:
-            if isinstance(error.__cause__, KeyboardInterrupt):  # as DuckDB says Ctrl-C
-                # Its other threads may go on, and the next statement wait for them.
+            if isinstance(error.__cause__, KeyboardInterrupt):  # DuckDB's Ctrl-C
+                # Otherwise the next statement may wait for threads that still run.
                 self._connection.interrupt()
                 raise KeyboardInterrupt from error
             raise
@@ -285,11 +285,11 @@ def _shortened(statement: duckdb.Statement) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-# What is printed
+# Output
 
 
 def _console() -> Console:
-    """Output that is not for a terminal is never cut or wrapped."""
+    """Return a console that never truncates or wraps output to files and pipes."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=1_000_000)
 
@@ -300,7 +300,7 @@ def _print_answers(tables: _Tables, query: str, console: Console) -> None:
             continue
         columns = tables.columns
         if statement.type == duckdb.StatementType.EXPLAIN:
-            for row in tables.fetch():  # a drawing
+            for row in tables.fetch():  # one drawing per row
                 console.out(row[-1], highlight=False)
             continue
         if not console.is_terminal:
@@ -341,7 +341,7 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
 
 
 def _list(columns: Sequence[str], row: tuple[Any, ...], number: int) -> Table:
-    """A row that is too wide for the terminal: a line per column."""
+    """Return a row as a record, with a line per column."""
     table = Table(title=f"row {number}", title_justify="left", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -357,7 +357,7 @@ def _cell(value: Any) -> Text:
 
 
 def _visible(text: str) -> str:
-    """Events hold what strangers typed: no control character reaches the terminal."""
+    """Escape control characters, which events from strangers may contain."""
     if text.isprintable():
         return text
     return "".join(
@@ -367,7 +367,7 @@ def _visible(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can hold it; integers beyond 64 bits are text, as in events."""
+    """Return a JSON value; integers beyond 64 bits become text, as in events."""
     if isinstance(value, Decimal):
         return msgspec.Raw(str(value).encode())  # a number with all its digits
     if isinstance(value, int) and not -(2**63) <= value < 2**64:

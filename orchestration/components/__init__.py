@@ -1,7 +1,7 @@
 """Dagster components: the types of the `defs.yaml` files in `orchestration/defs`.
 
 `dg list components` lists them, `dg scaffold defs orchestration.components.Destination
-NAME` writes a file to start from, and `dg check yaml` checks files by their schemas.
+NAME` creates a file, and `dg check yaml` validates files by their schemas.
 """
 
 from orchestration.components.check_suite import CheckSuite

@@ -1,4 +1,4 @@
-"""Expectations about one table, as a Dagster component."""
+"""A suite of expectations about one table, as a Dagster component."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class CheckSuiteScaffolder(dg.Scaffolder):
 
 @dg.scaffold_with(CheckSuiteScaffolder)
 class CheckSuite(dg.Component):
-    """Great Expectations on one table of the warehouse, each an asset check."""
+    """Great Expectations on one table of the warehouse; each is an asset check."""
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -49,9 +49,9 @@ class CheckSuite(dg.Component):
         return cls()
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return no definitions: `graph` makes one step of the checks of all suites.
+        """Return no definitions: `graph` runs the checks of all suites in one step.
 
-        Great Expectations takes seconds to start, and when several suites fail, all of
-        them are reported.
+        Great Expectations takes seconds to start. One step also reports all suites that
+        fail, not only the first.
         """
         return dg.Definitions()

@@ -17,13 +17,13 @@ __all__ = ["Destination"]
 
 
 class _Attributes(RootModel[dict[str, Any]]):
-    """The attributes of any kind; `kind` decides which keys there are."""
+    """Attributes of a destination; `kind` decides which keys exist."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return one schema per kind, so that a fault is reported at its key and line.
 
-        For a `oneOf`, as pydantic writes it, jsonschema reports "matches none" only.
+        For the `oneOf` that pydantic generates, jsonschema only reports "matches none".
         """
         schemas = {kind: naming_keys(settings_model(kind)) for kind in kinds()}
         return {
@@ -44,9 +44,9 @@ class _Attributes(RootModel[dict[str, Any]]):
 
 COMMON = (
     "identifiers: [profile_id, user_id, email]",
-    "# consent: [advertising]            # profiles that denied one are left out",
-    "# resend_after_days: 400            # sent again before the receiver forgets",
-    "# limits: {max_change_ratio: 0.3}   # more change than this waits",
+    "# consent: [advertising]            # excludes profiles that denied one",
+    "# resend_after_days: 400            # resends before the receiver forgets",
+    "# limits: {max_change_ratio: 0.3}   # blocks larger changes",
 )
 
 
@@ -76,9 +76,9 @@ class DestinationScaffolder(dg.Scaffolder[Scaffolding]):
 
 @dg.scaffold_with(DestinationScaffolder)
 class Destination(dg.Component):
-    """An account that audiences are synced to: `sync_to` of an audience names it.
+    """An account that audiences are synced to, by its name in their `sync_to`.
 
-    One asset per audience that is synced there. The name is the folder's.
+    Has one asset per audience that is synced there. Its name is the folder's.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,1 +1,1 @@
-"""A made-up company's event stream, the truth about it, and a naive way to read it."""
+"""The demo: a generated event stream, its true identities, and a naive baseline."""

@@ -1,4 +1,4 @@
-"""What people of the made-up shop do: browse, sign up, order, change their plan."""
+"""Actions of the shop's people: browse, sign up, order, change plans."""
 
 from datetime import datetime
 
@@ -29,7 +29,7 @@ __all__ = ["Actions"]
 
 
 class Actions(Wire):
-    """Each writes the events it takes; together they are what a script is made of."""
+    """Actions that write their events; scripts combine them."""
 
     def __init__(self, as_of: tuple[datetime, datetime]) -> None:
         super().__init__(as_of)
@@ -42,14 +42,14 @@ class Actions(Wire):
     # moments, epoch ms
 
     def at(self, low: float, high: float) -> int:
-        """Some moment between two numbers of days relative to the first instant."""
+        """Return a random moment, in days relative to the first instant."""
         return self.cut + int((low + self.chance() * (high - low)) * DAY)
 
     def second_day(self) -> int:
         return self.cut + int((0.05 + self.chance() * 0.88) * (self.end - self.cut))
 
     def edge(self, days: int) -> int:
-        """A moment inside a window of `days` at the first instant, not the second."""
+        """Return a moment in the window of `days` at the first instant only."""
         return self.second_day() - days * DAY
 
     # people
@@ -89,7 +89,7 @@ class Actions(Wire):
             phone,
         )
         if channel is None and self.serial % 6 == 0:
-            channel = "posthog"  # comes only through this one
+            channel = "posthog"  # uses only this channel
         if devices is None:
             devices = (1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4)[(bits >> 24) % 12]
         consent = (bits >> 40) % 5 < 2 or channel == "segment"
@@ -97,7 +97,7 @@ class Actions(Wire):
         return human
 
     def close(self, human: Human) -> None:
-        """Enter the person into the truth, and devices nobody was seen on as others."""
+        """Add the person to the truth, and each device without a login as another."""
         own = [device for device in human.devices if device.linked]
         known = [*human.known, *(("anonymous_id", device.anon) for device in own)]
         if human.known:
@@ -110,10 +110,10 @@ class Actions(Wire):
         name = f"person-{len(self.people) + 1}"
         self.people.append(Person(name, is_anonymous, tuple(known)))
 
-    # what people do; every method returns or takes epoch ms
+    # actions; times are epoch ms
 
     def browse(self, device: Device, at: int, count: int, uid: str = "") -> int:
-        """Look at `count` pages and products; returns when that ends."""
+        """View `count` pages and products; return the time of the last one."""
         for position in range(count):
             bits = self.bits(32)
             at += 8_000 + bits % 150_000
@@ -121,14 +121,14 @@ class Actions(Wire):
                 self.page(device, at, uid, (bits >> 24) % len(PATHS))
                 continue
             _, good, price = GOODS[(bits >> 24) % len(GOODS)]
-            # After some release the price is sent as text: types drift in real life.
+            # From one release on, the price is text, as types drift in real data.
             price = price if at < self.drift_at else f'"{price}"'
             body = f'{good},"price":{price},"position":{position}'
             self.track(device, at, uid, "product_viewed", body, SHOP)
         return at
 
     def say(self, human: Human, at: int, event: str, body: str, page: int) -> None:
-        """Track as the person's first device, money matters often from a server."""
+        """Track from the person's first device; orders and plans also from a server."""
         server = event in ("order_completed", "plan_changed", "trial_started")
         if server and self.chance() < 0.35:
             text = event if self.chance() < 0.5 else EVENTS[event]
@@ -182,7 +182,7 @@ class Actions(Wire):
         self.say(human, at + 2 * SECOND, "plan_changed", body, APP)
 
     def renew(self, human: Human, at: int, amount: str) -> None:
-        """The billing server says that the plan goes on; `amount` is JSON."""
+        """Renew the plan from the billing server; `amount` is JSON."""
         country = COUNTRIES[self.bits(8) % len(COUNTRIES)]
         body = (
             f'"subscription_id":"sub_{human.uid[4:]}","plan_type":"{human.plan}",'
@@ -191,7 +191,7 @@ class Actions(Wire):
         self.backend(human.uid, at, "demo_subscription_renewed", body)
 
     def deny(self, human: Human, at: int, *categories: str) -> None:
-        """Take back the consent to some categories, on devices that state one."""
+        """Deny consent to some categories, on devices that state consent."""
         for device in human.devices:
             for category in categories:
                 device.context = device.context.replace(
@@ -202,9 +202,9 @@ class Actions(Wire):
     def join(
         self, human: Human, at: int, until: int, *, mailbox: str = "", pages: int = 3
     ) -> None:
-        """Browse, sign up at about `at`, later (before `until`) use other devices.
+        """Browse, sign up at about `at`, and use other devices before `until`.
 
-        One in six further devices is never signed in on.
+        One in six of the other devices never gets a login.
         """
         device, uid = human.devices[0], human.uid
         at = self.browse(device, at, pages)

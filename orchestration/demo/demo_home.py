@@ -24,12 +24,12 @@ def check_same(home: Home, wanted: Mapping[str, Any]) -> None:
     """Check that the home is empty or holds a demo of these arguments.
 
     Raises:
-        ConfigError: it holds another demo, or something else; says which.
+        ConfigError: it holds another demo, or other files.
     """
     if not home.demo.exists():
         if home.path.exists() and any(home.path.iterdir()):
             raise ConfigError(
-                f"{home.path} holds something other than a demo. Move it away, then "
+                f"{home.path} contains other files than a demo. Move them away, then "
                 "run the demo again."
             )
         return
@@ -50,7 +50,7 @@ def check_same(home: Home, wanted: Mapping[str, Any]) -> None:
 
 
 def delete(home: Home, sandbox_port: int, say: Callable[[str], None]) -> None:
-    """Delete the demo that the home holds, if any.
+    """Delete the home's demo, if any.
 
     Raises:
         ConfigError: a collector or the sandbox is running on it.
@@ -64,7 +64,7 @@ def delete(home: Home, sandbox_port: int, say: Callable[[str], None]) -> None:
                 f"A collector or the sandbox is running on {home.path}. Stop "
                 "`make dev` first, then reset the demo."
             )
-        # Stopped in the middle, it is still a demo, and no complete one.
+        # If this is interrupted, the folder is still an (incomplete) demo.
         home.demo.write_bytes(b"{}")
         for path in set(home.path.iterdir()) - {home.demo}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

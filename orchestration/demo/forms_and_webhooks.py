@@ -1,4 +1,4 @@
-"""Requests of the made-up shop: deliveries by Stripe, forms of its newsletter."""
+"""HTTP requests of the shop: Stripe deliveries and newsletter forms."""
 
 import hashlib
 import hmac
@@ -34,7 +34,7 @@ FILE = "requests.ndjson"
 STRIPE = "/v1/webhooks/stripe"
 NEWSLETTER = "/v1/forms/newsletter"
 
-# The collector ends with its standard input, and so with a demo that is killed: an
+# The collector stops when its standard input closes, so also if the demo is killed. An
 # orphan would keep the lock of the demo's home.
 _UNTIL_STDIN_CLOSES = (
     'exec 3<&0; { cat <&3; kill $$; } >/dev/null 2>&1 & exec "$0" "$@" 3<&-'
@@ -42,12 +42,12 @@ _UNTIL_STDIN_CLOSES = (
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request, and what is to become of it."""
+    """One request and its expected disposition."""
 
     path: str
-    content: dict[str, Any]  # of Stripe's JSON, or the fields of a form
-    expected: str | None  # its disposition; None: turned away and not counted
-    reveals: tuple[Identifier, ...] = ()  # of one person, the strongest first
+    content: dict[str, Any]  # Stripe's JSON, or the fields of a form
+    expected: str | None  # disposition; None: refused and not counted
+    reveals: tuple[Identifier, ...] = ()  # one person's, strongest first
 
 
 def stripe_event(
@@ -60,7 +60,7 @@ def stripe_event(
     expected: str | None = "admitted",
     is_live: bool = True,
 ) -> Request:
-    """What Stripe sends about an object at `at`, epoch ms."""
+    """Return Stripe's request about an object at `at`, epoch ms."""
     event = {
         "id": f"evt_{number:012x}",
         "object": "event",
@@ -77,28 +77,28 @@ def form(
     reveals: tuple[Identifier, ...] = (),
     expected: str = "admitted",
 ) -> Request:
-    """A newsletter form as a browser sends it."""
+    """Return a newsletter form as a browser sends it."""
     return Request(NEWSLETTER, fields, expected, reveals)
 
 
 def expected_of(requests: Iterable[Request]) -> dict[str, dict[str, int]]:
-    """Path → disposition → count of items."""
-    found: dict[str, Counter[str]] = {}
+    """Return the expected counts of items: path → disposition → count."""
+    by_path: dict[str, Counter[str]] = {}
     for request in requests:
         if request.expected is not None:
-            found.setdefault(request.path, Counter())[request.expected] += 1
-    return {path: dict(counts) for path, counts in sorted(found.items())}
+            by_path.setdefault(request.path, Counter())[request.expected] += 1
+    return {path: dict(counts) for path, counts in sorted(by_path.items())}
 
 
 def read_requests(folder: Path) -> list[Request]:
-    """The requests of a generated folder."""
+    """Read the requests of a generated folder."""
     return msgspec.json.Decoder(Request).decode_lines((folder / FILE).read_bytes())
 
 
 def stripe_signature(secret: str, body: bytes, at: int) -> str:
-    """The header of a delivery, after Stripe's manual.
+    """Return the signature header of a delivery, following Stripe's documentation.
 
-    Shares nothing with what verifies it (docs.stripe.com/webhooks/signature, "Verify
+    Shares no code with the verification (docs.stripe.com/webhooks/signature, "Verify
     webhook signatures manually", read 2026-11-30).
     """
     signed = str(at).encode("ascii") + b"." + body
@@ -113,10 +113,10 @@ def send(
     *,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Send every request to a collector, Stripe's signed with the secret.
+    """Send all requests to a collector; sign Stripe's with the secret.
 
     Raises:
-        LandingError: one was answered in another way than it should be.
+        LandingError: a request got an unexpected answer.
     """
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
         for request in requests:
@@ -189,10 +189,10 @@ def _after(requests: list[Request], received: int) -> list[Request]:
 
 @contextmanager
 def collector(project_path: Path) -> Iterator[str]:
-    """A collector on the home of the environment, on a free port; yields its URL.
+    """Run a collector on the configured home, on a free port; yield its URL.
 
     Raises:
-        LandingError: it does not start; it has said why.
+        LandingError: the collector did not start; it has printed the reason.
     """
     loomline = str(Path(sys.executable).parent / "loomline")
     command = [loomline, "collect", "--port", "0", "--admin-port", "0"]
@@ -208,8 +208,8 @@ def collector(project_path: Path) -> Iterator[str]:
         line = process.stdout.readline()
         if not line.startswith("Collecting at "):
             raise LandingError(
-                "The demo's collector did not start, for the reason above. If "
-                "`make dev` is running, stop it, then run the demo again."
+                "The demo's collector did not start; see the error above. If "
+                "`make dev` is running, stop it and run the demo again."
             )
         try:
             yield line.split()[-1]

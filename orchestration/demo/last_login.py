@@ -1,4 +1,4 @@
-"""How one would join people without thinking: the last login owns the device."""
+"""A naive baseline for identity: the last login owns the device."""
 
 import gzip
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ __all__ = ["last_user_wins", "read_lines"]
 
 
 class _Fields(msgspec.Struct, gc=False):
-    """Where any of the shapes may carry an e-mail or the anonymous side."""
+    """Fields of all wire formats for contacts and anonymous ids."""
 
     email: str | None = None
     phone: str | None = None
@@ -47,7 +47,7 @@ def read_lines(folder: Path) -> Iterator[bytes]:
 
 
 def _ids(call: _Call) -> tuple[str | None, str | None, list[Identifier]]:
-    """Return user id, anonymous id, and the e-mail and phone of one call."""
+    """Return user id, anonymous id, and email address and phone of a call."""
     fields = call.traits or call.properties or _Fields()
     user = call.user_id or call.backend_user_id
     anonymous = call.anonymous_id
@@ -72,10 +72,10 @@ def _ids(call: _Call) -> tuple[str | None, str | None, list[Identifier]]:
 def last_user_wins(
     lines: Iterable[bytes], requests: Iterable[Request] = ()
 ) -> dict[Identifier, str]:
-    """Give each device to the last user id seen on it and join equal e-mails.
+    """Assign each device to its last user id, and join equal email addresses.
 
-    No list of placeholders, no hub rule, no limits: what many a first model does.
-    The result has the form `truth.score` reads.
+    No placeholders, hub rule or limits, like many first models. Returns an assignment
+    for `truth.score`.
     """
     decoder = msgspec.json.Decoder(_Call)
     owner: dict[str, tuple[str, str]] = {}
@@ -103,7 +103,7 @@ def last_user_wins(
         if user:
             pairs.update((("user_id", user), contact) for contact in contacts)
         elif anonymous:
-            pairs.update((("anonymous_id", anonymous), found) for found in contacts)
+            pairs.update((("anonymous_id", anonymous), one) for one in contacts)
     for request in requests:
         pairs.update((request.reveals[0], other) for other in request.reveals[1:])
     for anonymous, (_, user) in owner.items():

@@ -1,4 +1,4 @@
-"""People of the made-up shop while their events are written: devices, companies."""
+"""People, devices and companies of the shop, while their events are generated."""
 
 from random import Random
 from typing import Literal
@@ -20,7 +20,7 @@ Channel = Literal["segment", "rudder", "posthog", "native"]
 
 
 class Device:
-    """One browser or app: its ids and the JSON pieces every line of it repeats."""
+    """One browser or app: its ids, and the JSON pieces that its lines share."""
 
     __slots__ = (
         *("anon", "channel", "context", "linked", "message", "null", "seen", "skew"),
@@ -76,7 +76,7 @@ def os(agent: str) -> str:
 
 
 class Human:
-    """One person while being written; `known` collects what the events revealed."""
+    """One person; `known` collects the identifiers that the events reveal."""
 
     __slots__ = (
         "company",

@@ -1,4 +1,4 @@
-"""`loomline demo`: the main job on real input, held against the truth."""
+"""`loomline demo`: runs the pipeline on sample input and scores the result."""
 
 import os
 import secrets
@@ -48,14 +48,14 @@ SEED = 7
 STRIPE_SECRET = "STRIPE_WEBHOOK_SECRET"
 SOURCE = "demo"
 STORY = 3
-"""Raised when the generated events change: a demo of another story needs a reset."""
+"""Version of the generated events; a demo with another version needs a reset."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class DemoResult:
-    """Summed over the slices this call landed and evaluated."""
+    """Result of the demo, summed over the slices of this call."""
 
     home: Home
     as_of: datetime
@@ -68,13 +68,13 @@ class DemoResult:
     changes: dict[str, tuple[int, int]]  # audience → entered, left in the last run
     identity: Score
     naive: Score
-    expected: dict[str, dict[str, int]]  # what the truth says of contracts, requests
-    decided: dict[str, dict[str, int]]  # … and what admission made of them
+    expected: dict[str, dict[str, int]]  # dispositions of contracts and requests
+    decided: dict[str, dict[str, int]]  # … as decided by admission
     pushes: dict[str, Counter[str]]
     seconds: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds."""
+        """Return the content of `summary.json`."""
         return {
             "received": self.imported.received,
             "dispositions": dict(self.imported.dispositions),
@@ -108,16 +108,16 @@ def demo(
     started_s: float = 0.0,
     say: Say = lambda message: None,
 ) -> DemoResult:
-    """Land generated and real event files in two slices, a day apart, and push.
+    """Land generated and sample event files in two slices, a day apart, and push.
 
-    Works in `data/demo` below the project and leaves a `.env` that points `loomline`
-    and `loomline dev` there. Called again it finds both slices landed and evaluates the
-    last instant only. `reset` starts from an empty home.
-    `started_s` is what the process has taken before, for the table of seconds.
+    Works in the project's `data/demo` and writes a `.env` that points `loomline` and
+    `loomline dev` there. A repeated call finds both slices landed and evaluates only
+    the last instant. `reset` starts from an empty home. `started_s` is the process's
+    time before this call, for the list of seconds.
 
     Raises:
-        ConfigError: `data/demo` holds something other than a demo, or one of other
-            arguments; or it is to be reset while `loomline dev` is running.
+        ConfigError: `data/demo` has other content than a demo, or a demo with other
+            arguments; or a reset was asked for while `loomline dev` is running.
     """
     home = Home(project_path / "data" / "demo")
     instants = (as_of - timedelta(days=1), as_of)
@@ -138,7 +138,7 @@ def demo(
     result = RunResult(as_of, seconds={"start": started_s})
     generated = home.path / "generated"
     if not (generated / "truth.json").exists():
-        say(f"Generating {events:,} events of a made-up shop whose truth is known …")
+        say(f"Generating {events:,} events of a shop with known identities …")
         with result.timed("generate"):
             generate(generated, events=events, seed=SEED, as_of=instants)
 
@@ -175,9 +175,9 @@ def demo(
         for stage, spent in one.seconds.items():
             result.seconds[stage] = result.seconds.get(stage, 0) + spent
     with result.timed("score"):
-        found = _look(home, earlier)
+        state = _read_state(home, earlier)
         truth = Truth.load(generated / "truth.json")
-        identity = score(truth, found.pop("assignment"))
+        identity = score(truth, state.pop("assignment"))
         calls = last_user_wins(read_lines(generated), read_requests(generated))
         naive = score(truth, calls)
     done = DemoResult(
@@ -190,7 +190,7 @@ def demo(
         expected=truth.expected,
         pushes=_pushes(project, runs),
         seconds=result.seconds,
-        **found,
+        **state,
     )
     text = msgspec.json.format(msgspec.json.encode(done.summary()), indent=2)
     (home.path / "summary.json").write_bytes(text + b"\n")
@@ -198,7 +198,7 @@ def demo(
 
 
 def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
-    """Point `.env` at the demo; lines it does not know stay as they are."""
+    """Point `.env` at the demo; keep its other lines."""
     path = project_path / ".env"
     before = dotenv_values(path) if path.exists() else {}
     values = {
@@ -222,7 +222,7 @@ def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
 
 @contextmanager
 def _sandbox(home: Home) -> Iterator[None]:
-    """The receiver: the one that runs already on its port, or one for this demo."""
+    """Use the sandbox that already runs on the port, or run one for this demo."""
     if has_sandbox(home, SANDBOX_PORT):
         yield
         return
@@ -235,7 +235,7 @@ def _sandbox(home: Home) -> Iterator[None]:
 
 
 def _layouts(project_path: Path) -> list[Path]:
-    """Sample export files in the formats of vendors, as they come."""
+    """Return the folders of sample export files, one per vendor format."""
     folder = project_path / "tests" / "fixtures" / "files"
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
@@ -243,8 +243,8 @@ def _layouts(project_path: Path) -> list[Path]:
 def _import(project: Project, paths: list[Path], source: str) -> Imported:
     files = [
         path
-        for given in paths
-        for path in ([given] if given.is_file() else given.rglob("*"))
+        for root in paths
+        for path in ([root] if root.is_file() else root.rglob("*"))
         if path.is_file() and path.name != "expected.ndjson"
     ]
     return import_units(project.home, project.path, units(files), source_name(source))
@@ -261,7 +261,7 @@ def _has_landed(home: Home, number: int) -> bool:
 
 
 def _count_changing_runs(home: Home) -> int:
-    """How many runs have changed an audience so far."""
+    """Return how many runs have changed an audience."""
     if not home.warehouse.exists():
         return 0
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
@@ -270,13 +270,13 @@ def _count_changing_runs(home: Home) -> int:
                 "select coalesce(max(run_number), 0) "
                 "from audiences.int_membership_changes"
             ).fetchall()[0]
-        except duckdb.CatalogException:  # no run has come so far
+        except duckdb.CatalogException:  # no run has built audiences yet
             return 0
     return int(count)
 
 
-def _look(home: Home, earlier: int) -> dict[str, Any]:
-    """What the warehouse holds now; of changes, those after the `earlier` runs."""
+def _read_state(home: Home, earlier: int) -> dict[str, Any]:
+    """Read counts from the warehouse, and the changes after run number `earlier`."""
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
 
         def rows(query: str, *values: Any) -> list[Any]:
@@ -326,13 +326,13 @@ def _look(home: Home, earlier: int) -> dict[str, Any]:
 
 
 def _decided(rows: list[Any]) -> dict[str, dict[str, int]]:
-    """The counts of dispositions under the names that the truth has for them."""
-    found: dict[str, dict[str, int]] = {}
+    """Return counts of dispositions, by the truth's names."""
+    by_name: dict[str, dict[str, int]] = {}
     for event, channel, disposition, count in rows:
         name = {"webhook": STRIPE, "form": NEWSLETTER}.get(channel, event)
-        counts = found.setdefault(name, {})
+        counts = by_name.setdefault(name, {})
         counts[disposition] = counts.get(disposition, 0) + count
-    return found
+    return by_name
 
 
 def _pushes(project: Project, runs: list[RunResult]) -> dict[str, Counter[str]]:

@@ -1,4 +1,4 @@
-"""The story of a made-up B2B shop: its people, their devices and what they do."""
+"""The scripts of a fictional B2B shop: its people, their devices and actions."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -29,11 +29,11 @@ __all__ = ["Shop"]
 
 
 class Shop(Actions):
-    """Scripts: who comes, what they do, and when, told block by block.
+    """Scripts of people and their timed actions, block by block.
 
-    Times are days relative to the first instant. The scripts named after an audience
-    have variants: `stay` is in it at both instants, `cross` leaves because a window
-    moves on, `gain` enters on the second day, the rest leave by what they do.
+    Times are days relative to the first instant. The scripts of an audience have
+    variants: `stay` is a member at both instants, `cross` leaves because a window
+    moves, `gain` enters on the second day, and the others leave by an action.
     """
 
     def __init__(self, as_of: tuple[datetime, datetime], seed: int) -> None:
@@ -41,10 +41,10 @@ class Shop(Actions):
         self.seed = seed
 
     def units(self) -> Iterator[Callable[[], None]]:
-        """Endless scripts to call, each one a person or people who belong together."""
+        """Yield scripts to call without end, each for one person or a group."""
         while True:
             self.begin(Random(f"{self.seed}/{self.block}/inbound"))
-            self.serial = 200  # no other script of a block gets so far
+            self.serial = 200  # above the numbers of all other scripts in a block
             for number in range(4):
                 yield partial(self.subscriber, number)
             for number in range(3):
@@ -94,9 +94,9 @@ class Shop(Actions):
             yield partial(self.browser, 1 + self.bits(3))
 
     def subscriber(self, number: int) -> None:
-        """Somebody whose plan is renewed and paid for by servers, month after month.
+        """A subscriber whose plan servers renew and charge every month.
 
-        One in four is renewed by a release that sends the amount as text.
+        For one in four, a renewal has its amount as text.
         """
         human = self.human(devices=1)
         start = self.at(-58, -50)
@@ -135,14 +135,14 @@ class Shop(Actions):
                 "name": human.name,
                 "metadata": {"user_id": human.uid},
             }
-            says: tuple[Identifier, ...] = (("user_id", human.uid), email, external)
-            told = stripe_event(first, "customer.updated", at, holds, says)
-            paid = stripe_event(first + 1, "invoice.paid", at, invoice, says[1:])
-            self.requests += [told, paid, paid]  # Stripe delivers at least once
+            reveals: tuple[Identifier, ...] = (("user_id", human.uid), email, external)
+            updated = stripe_event(first, "customer.updated", at, holds, reveals)
+            paid = stripe_event(first + 1, "invoice.paid", at, invoice, reveals[1:])
+            self.requests += [updated, paid, paid]  # Stripe delivers at least once
             human.known[external] = None
         elif number == 1:
-            kind, says = "invoice.payment_failed", (email, external)
-            self.requests.append(stripe_event(first, kind, at, invoice, says))
+            kind, reveals = "invoice.payment_failed", (email, external)
+            self.requests.append(stripe_event(first, kind, at, invoice, reveals))
             human.known[external] = None
         else:
             became = "dropped" if number == 2 else None
@@ -155,7 +155,7 @@ class Shop(Actions):
             )
 
     def reader(self, number: int) -> None:
-        """Somebody who looks around and leaves an address for the newsletter."""
+        """A visitor who subscribes to the newsletter."""
         human = self.human(("segment", "rudder")[number % 2], devices=1)
         device = human.devices[0]
         self.browse(device, self.second_day(), 3)
@@ -179,7 +179,7 @@ class Shop(Actions):
         self.close(human)
 
     def browser(self, count: int) -> None:
-        """Somebody who never signs up."""
+        """A visitor who never signs up."""
         human = self.human(devices=1)
         low, high = (0.02, 0.9) if self.chance() < 0.4 else (-59.0, -0.1)
         if low > 0:
@@ -188,7 +188,7 @@ class Shop(Actions):
         self.close(human)
 
     def broken_browser(self, number: int) -> None:
-        """Somebody anonymous whose site sends placeholders as user id or e-mail."""
+        """An anonymous visitor whose site sends placeholder user ids or addresses."""
         human = self.human("segment" if number % 2 else "rudder", devices=1)
         value = PLACEHOLDERS[(self.block * 4 + number) % len(PLACEHOLDERS)]
         device = human.devices[0]
@@ -203,7 +203,7 @@ class Shop(Actions):
         self.close(human)
 
     def tablet(self, size: int) -> None:
-        """A tablet on a shop floor: several people log in, others just look."""
+        """A tablet on a shop floor: several people log in, others just browse."""
         tablet = self.device("segment" if size % 2 else "rudder", consent=False)
         people = [self.human() for _ in range(size)]
         for human in people:
@@ -220,7 +220,7 @@ class Shop(Actions):
             self.close(human)
 
     def office(self) -> None:
-        """Colleagues whose accounts all use the same mailbox."""
+        """Colleagues whose accounts share one mailbox."""
         company = self.companies[4 + self.block % 3]
         mailbox = f"{MAILBOXES[self.block % len(MAILBOXES)]}@{company.domain}"
         for number in range(4 + self.block % 3):
@@ -233,7 +233,7 @@ class Shop(Actions):
         self.hub_emails.append(mailbox)
 
     def family(self, accounts: int) -> None:
-        """Two or three accounts on one e-mail: one person by rule."""
+        """Two or three accounts with one email address: one person by rule."""
         human = self.human(accounts=accounts)
         self.join(human, self.at(-50, -30), self.at(-20, -10))
         for uid in human.uids[1:]:
@@ -251,7 +251,7 @@ class Shop(Actions):
         device, uid = human.devices[0], human.uid
         at = self.at(-28, -12) if variant != "cross" else self.at(-45, -35)
         if variant in ("stay", "onboard", "upgrade"):
-            self.view_pricing(device, at - HOUR, "")  # before anybody knew who it was
+            self.view_pricing(device, at - HOUR, "")  # before the visitor is identified
         self.join(human, at, self.at(-10, -2))
         if variant == "cross":
             self.view_pricing(device, self.edge(30), uid)
@@ -332,7 +332,7 @@ class Shop(Actions):
         self.close(human)
 
     def silent(self, variant: str) -> None:
-        """Known by e-mail, then nothing for a month."""
+        """A person known by email address, then silent for a month."""
         deciding = variant in ("deny", "denied")
         human = self.human(
             "segment" if deciding or variant == "lead" else None,
@@ -379,7 +379,7 @@ class Shop(Actions):
         self.close(human)
 
     def active(self, number: int) -> None:
-        """A heavy user: weeks of sessions, an upgrade, a team, questions, a change."""
+        """A heavy user with weeks of sessions, an upgrade, a team and tickets."""
         company = self.companies[4 + number % 3] if number % 2 else None
         human = self.human(company=company)
         start = self.at(-58, -31)
@@ -401,7 +401,7 @@ class Shop(Actions):
                 self.session(human, moment)
         if number == 5:
             self.deny(human, self.end - 9 * MINUTE, "analytics", "advertising")
-        elif number == 7:  # signed out, and the site says so in the wrong way
+        elif number == 7:  # signed out, but the site sends a placeholder as user id
             value = PLACEHOLDERS[self.block % len(PLACEHOLDERS)]
             device = self.device("segment", consent=False)
             self.identify(human, device, change_at)

@@ -1,4 +1,4 @@
-"""Who is who in a generated stream, and how far an assignment is from it."""
+"""The true identities of a generated stream, and scores against them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,25 +9,25 @@ import msgspec
 __all__ = ["Identifier", "Person", "Score", "Truth", "score"]
 
 Identifier = tuple[str, str]
-"""Kind and value, the value normalised: e-mail trimmed, lower case; phone E.164."""
+"""Type and normalized value: email trimmed and lowercase, phone as E.164."""
 
 
 class Person(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One human, or one browser nobody ever signed up from."""
+    """One person, or one browser without any signup."""
 
     person_id: str
     is_anonymous: bool
-    identifiers: tuple[Identifier, ...]  # the linkable ones, each in one person only
+    identifiers: tuple[Identifier, ...]  # linkable ones, each of one person only
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Every person of a stream, and the values that belong to nobody in particular."""
+    """All people of a stream, and values that belong to no single person."""
 
     people: tuple[Person, ...]
-    shared_devices: tuple[str, ...]  # anonymous ids of tablets several people log in on
+    shared_devices: tuple[str, ...]  # anonymous ids of tablets with several logins
     hub_emails: tuple[str, ...]  # mailboxes used by four or more accounts
-    # path of requests, or event that has a contract → disposition → count of items
+    # request path or event with a contract → disposition → count of items
     expected: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -46,21 +46,21 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How an assignment differs from the truth; all zero but `people` is perfect."""
+    """Difference of an assignment from the truth; all but `people` are faults."""
 
-    people: int  # persons in the truth, anonymous ones included
+    people: int  # persons in the truth, including anonymous ones
     wrong_fusions: int  # profiles holding identifiers of more than one person
     fused_people: int  # persons with an identifier in such a profile
     missed: int  # sum over persons of (profiles - 1), plus `absent`
     split_people: int  # persons whose identifiers lie in more than one profile
-    absent: int  # linkable identifiers the assignment does not hold at all
+    absent: int  # linkable identifiers missing from the assignment
 
 
 def score(truth: Truth, assignment: Mapping[Identifier, str]) -> Score:
-    """Compare an assignment, (kind, value) to profile id, with the truth.
+    """Compare an assignment of identifiers to profile ids with the truth.
 
-    Identifiers the truth does not list (tablets, shared mailboxes, placeholders) do
-    not count, wherever they were put.
+    Identifiers that are not in the truth (tablets, shared mailboxes, placeholders) do
+    not count.
     """
     first_person: dict[str, int] = {}
     more_people: dict[str, set[int]] = {}

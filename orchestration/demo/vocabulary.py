@@ -1,4 +1,4 @@
-"""The words of the made-up shop: its times, names, pages and goods."""
+"""Constants of the shop: times, names, pages and goods."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ PLACEHOLDERS = (
     *("email", "undefined", "true", "false", "[object Object]", "NaN", "None", "none"),
     *("null", "0", "-1"),
 )
-"""What broken clients send instead of an id; the list is PostHog's and Segment's."""
+"""Values that broken clients send as ids; listed by PostHog and Segment."""
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -37,8 +37,8 @@ MOVING = {
 }
 CONFLICT_EVERY = 50  # resent lines: 1 % of 1 / 50 is 0.02 % of all events
 
-# Ranges believed to be kept for fiction by the French and Australian regulators, so
-# that nobody real is named; that they are well-formed numbers is tested.
+# Ranges that the French and Australian regulators are believed to reserve for fiction,
+# so that no number is a real person's. A test checks that they are well formed.
 PHONES = (
     *("+3319900", "+3326191", "+3335301", "+3346571", "+3353649"),
     *("+6125550", "+6127010", "+6135550", "+6137010"),

@@ -1,4 +1,4 @@
-"""What the SDKs of the made-up shop send: lines of JSON in four wire formats."""
+"""JSON lines of the shop's SDKs, in four wire formats."""
 
 from datetime import UTC, datetime
 from random import Random
@@ -23,12 +23,12 @@ __all__ = ["Wire"]
 
 
 class Wire:
-    """Writes calls as the SDKs would send them, into the slice of their arrival."""
+    """Writes calls as SDKs send them, into the slice of their arrival."""
 
     def __init__(self, as_of: tuple[datetime, datetime]) -> None:
         self.cut, self.end = (int(moment.timestamp() * 1000) for moment in as_of)
         self.base = self.cut // DAY * DAY - (HISTORY_DAYS + 2) * DAY
-        # An instant is two look-ups and one addition; formatting it is far slower.
+        # Two lookups and a concatenation per instant are far faster than formatting.
         clock = [f"T{n // 60:02d}:{n % 60:02d}:" for n in range(DAY // MINUTE)]
         self.minutes = [
             date + minute
@@ -49,19 +49,19 @@ class Wire:
         self.bits = random.getrandbits
 
     def iso(self, at: int) -> str:
-        """Epoch ms as `2026-05-01T00:00:00.000Z`."""
+        """Format epoch ms as `2026-05-01T00:00:00.000Z`."""
         minute, rest = divmod(at - self.base, MINUTE)
         return self.minutes[minute] + self.seconds[rest]
 
     def received(self, at: int, bits: int, prompt: bool) -> int:
-        """Epoch ms of arrival: a second later, for late ones hours to three days."""
+        """Return the arrival in epoch ms: within seconds, or up to three days late."""
         late = at + HOUR + (bits >> 30) % (71 * HOUR)
         if prompt or (bits & 1023) > LATE_PER_1024 or late >= self.end:
             late = at + 150 + (bits >> 10 & 1023)
         return min(late, self.end - 1)
 
     def put(self, line: str, received: int, bits: int, skew: int) -> None:
-        """Append a line that ends in `"receivedAt":`, now and then twice."""
+        """Append a line that ends in `"receivedAt":`, and resend it occasionally."""
         line += f'"{self.iso(received)}"}}\n'
         self.slices[received >= self.cut].append(line)
         if (bits >> 60) % 10_000 < RESENT_PER_10_000:
@@ -97,7 +97,7 @@ class Wire:
         linking: bool = True,
         prompt: bool = False,
     ) -> None:
-        """A Segment or RudderStack call; `body` is `"properties":{…}` or traits."""
+        """Send a Segment or RudderStack call; `body` is its properties or traits."""
         bits = self.bits(96)
         received = self.received(at, bits, prompt)
         device.seen = True
@@ -141,7 +141,7 @@ class Wire:
         *,
         prompt: bool = False,
     ) -> None:
-        """Send a PostHog-shaped event; `body` is the inside of its properties."""
+        """Send an event in PostHog's format; `body` is the content of `properties`."""
         bits = self.bits(96)
         received = self.received(at, bits, prompt)
         name = "id" if device.channel == "native" else "uuid"
@@ -156,7 +156,7 @@ class Wire:
         )
 
     def backend(self, uid: str, at: int, event: str, body: str) -> None:
-        """Send a plain call of a server, which knows no device."""
+        """Send a plain server call, without a device."""
         bits = self.bits(96)
         received = self.received(at, bits, True)
         self.put(
@@ -171,7 +171,7 @@ class Wire:
     def track(
         self, device: Device, at: int, uid: str, event: str, body: str, page: int
     ) -> None:
-        """Send a track call in the shape of the device's library."""
+        """Send a track call in the format of the device's library."""
         if at >= self.cut:
             body += ',"experiment":"checkout_b","app_version":"4.2.0"'
         if device.channel in ("segment", "rudder"):
@@ -185,7 +185,7 @@ class Wire:
             self.capture(device, at, uid or device.anon, event, body)
 
     def page(self, device: Device, at: int, uid: str, page: int) -> None:
-        """Send a page call in the shape of the device's library."""
+        """Send a page call in the format of the device's library."""
         if device.channel in ("segment", "rudder"):
             body = f'"properties":{{{PAGE_BODIES[page][at & 3]}}}'
             self.web(device, at, uid, PAGE_CALLS[page], body, page)
@@ -203,10 +203,10 @@ class Wire:
         uid: str | None = None,
         mailbox: str = "",
     ) -> None:
-        """Say who uses the device, and note what that reveals about the person.
+        """Identify the device's user, and record the revealed identifiers.
 
-        An empty `uid` is a newsletter form; `mailbox` replaces the personal e-mail
-        and is not part of the truth.
+        An empty `uid` is a newsletter form. `mailbox` replaces the personal address and
+        is not part of the truth.
         """
         uid = human.uid if uid is None else uid
         email = mailbox or human.email
@@ -242,7 +242,7 @@ class Wire:
         self.web(device, at, uid, '"type":"identify"', body, APP, prompt=True)
 
     def group(self, human: Human, device: Device, at: int, company: Company) -> None:
-        """Say which company the person belongs to from now on."""
+        """Set the person's company from now on."""
         human.company = company
         if device.channel == "native":
             self.identify(human, device, at)

@@ -1,7 +1,7 @@
-"""What the warehouse was last built from: rules, loads, and which audiences when.
+"""State of the last build: identity rules, last load, and evaluation times.
 
-Rows that were resolved by other rules cannot be mended by looking at what is new: when
-a seed, a model or a macro that decides who is who has changed, all is built anew.
+An incremental build cannot fix rows that were resolved by other rules. If a seed, model
+or macro of the identity rules has changed, the next run rebuilds everything.
 """
 
 import hashlib
@@ -19,13 +19,14 @@ from orchestration.audiences import DAILY_HOUR, Audience, Refresh
 __all__ = ["Built", "begin_build", "building", "built_from"]
 
 OWN_STREAMS = {"acks", "runs"}
-"""Written by runs themselves; nothing new to run for."""
+"""Streams that runs write; new files in them start no run."""
 
+IDENTITY_SEEDS = ("blocked_identifiers.csv", "identifier_types.csv")
 UNFINISHED = "unfinished "
 
 
 class Built:
-    """What `control.db` remembers of the last builds."""
+    """The state of the last builds, in `control.db`."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -37,9 +38,9 @@ class Built:
         at: datetime,
         newest: int,
     ) -> None:
-        """A build has ended well; `only` names the audiences it evaluated, None all.
+        """Record a successful build of the audiences `only`, or of all for None.
 
-        `newest` is from before it began: what landed meanwhile is for the next one.
+        Read `newest` before the build: later loads are left for the next one.
         """
         self.write("loaded", str(newest))
         names = set(audiences if only is None else only)
@@ -49,11 +50,11 @@ class Built:
                 self.write(refresh, at.isoformat())
 
     def has_news(self) -> bool:
-        """Whether anything has landed, or waits in the inbox, since the last build."""
+        """Return whether files wait in the inbox or landed since the last build."""
         return has_waiting(self._home) or self.newest() > int(self.read("loaded") or 0)
 
     def due(self, audiences: dict[str, Audience], at: datetime) -> tuple[str, ...]:
-        """Audiences whose time has come: hourly and daily ones by the clock, in UTC."""
+        """Return the audiences that are due; hourly and daily ones by the UTC clock."""
         is_due = {
             "continuous": True,
             "hourly": self._is_older("hourly", _hour(at)),
@@ -66,8 +67,8 @@ class Built:
     def read(self, name: str) -> str | None:
         with self._control() as control:
             row = control.execute("select value from built where name = ?", (name,))
-            found: tuple[str] | None = row.fetchone()
-        return found[0] if found else None
+            value: tuple[str] | None = row.fetchone()
+        return value[0] if value else None
 
     def write(self, name: str, value: str) -> None:
         with self._control() as control:
@@ -75,7 +76,7 @@ class Built:
             control.commit()
 
     def newest(self) -> int:
-        """The last load that is something to run for."""
+        """Return the last load, without the streams that runs write."""
         files = Manifest(self._home).files()
         return max(
             (f.load_seq for f in files if f.stream not in OWN_STREAMS), default=0
@@ -87,7 +88,7 @@ class Built:
 
     @contextmanager
     def _control(self) -> Iterator[sqlite3.Connection]:
-        self._home.control.touch(mode=0o600)  # the outbox beside holds addresses
+        self._home.control.touch(mode=0o600)  # its outbox contains addresses
         control = sqlite3.connect(self._home.control, timeout=30)
         try:
             control.execute(
@@ -99,43 +100,44 @@ class Built:
 
 
 def built_from(home: Home) -> Path:
-    """dbt's manifest.json of the last build that was a whole one."""
+    """Return the path of dbt's manifest.json of the last complete build."""
     return home.path / "built" / "manifest.json"
 
 
 @contextmanager
 def building(project_path: Path, home: Home) -> Iterator[bool]:
-    """Around a build: whether it has to be a full one.
+    """Wrap a build; yield whether it must rebuild everything.
 
-    The answer stays yes until a build has ended well.
+    That stays true until a build has succeeded.
     """
     yield begin_build(project_path, home)
     built = Built(home)
-    # Not the rules of this moment: a file may have been edited meanwhile.
+    # Not the current rules: a file may have been edited during the build.
     built.write("identity", str(built.read("identity")).removeprefix(UNFINISHED))
 
 
 def begin_build(project_path: Path, home: Home) -> bool:
-    """Note the identity rules before models are built.
+    """Record the identity rules before a build and return if rows of others exist.
 
-    Returns whether rows of other rules exist; the note then stays unfinished, so that
-    the next run rebuilds everything, even when the rules are changed back.
+    The record then stays unfinished, so that the next run rebuilds everything even if
+    the rules are changed back.
     """
     built = Built(home)
     rules = _rules(project_path)
-    former = built.read("identity")
-    is_first = former is None and not home.warehouse.exists()
-    must_rebuild = former != rules and not is_first
+    recorded = built.read("identity")
+    is_first = recorded is None and not home.warehouse.exists()
+    must_rebuild = recorded != rules and not is_first
     built.write("identity", f"{UNFINISHED}{rules}" if must_rebuild else rules)
     return must_rebuild
 
 
 def _rules(project_path: Path) -> str:
-    files = sorted(
+    files = [project_path / "seeds" / name for name in IDENTITY_SEEDS]
+    files += sorted(
         file
-        for folder in ("seeds", "models/identity", "macros/identity")
-        for file in (project_path / folder).rglob("*")
-        if file.suffix in (".csv", ".sql") and file.stem != "identity_health"
+        for folder in ("models/identity", "macros/identity")
+        for file in (project_path / folder).rglob("*.sql")
+        if file.stem != "identity_health"
     )
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 

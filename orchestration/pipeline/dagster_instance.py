@@ -1,4 +1,4 @@
-"""Dagster's records of runs: where they are, and how they are written."""
+"""The Dagster instance that records runs."""
 
 import os
 import sqlite3
@@ -14,21 +14,21 @@ from connectors.home import Home
 
 __all__ = ["DIED", "kept_open", "own_tags", "prepare_records", "records"]
 
-DIED = "Its process ended before it did."
+DIED = "The process of this run ended before the run."
 
 INSTANCE = """\
-# Written once, yours to edit: https://docs.dagster.io/deployment/dagster-yaml
+# Created once; edit as needed: https://docs.dagster.io/deployment/dagster-yaml
 telemetry:
   enabled: false
 nux:
-  enabled: false # no question for an address on the first page
+  enabled: false # do not ask for an email address on the first page
 concurrency:
   pools:
-    granularity: run # the pool `warehouse`: one run at a time writes, others queue
+    granularity: run # pool `warehouse`: one run writes at a time, others queue
     default_limit: 1
 run_monitoring:
   enabled: true
-run_retries: # of runs whose process died; a step that failed is for somebody to see
+run_retries: # only of runs whose process died; failed steps need a person
   enabled: true
   max_retries: 2
   retry_on_asset_or_op_failure: false
@@ -36,12 +36,12 @@ run_retries: # of runs whose process died; a step that failed is for somebody to
 
 
 def own_tags(home: Home) -> dict[str, str]:
-    """Tags of runs that `loomline run` starts on a home folder."""
+    """Return the tags of runs that `loomline run` starts on a home folder."""
     return {"loomline/started_by": "loomline run", "loomline/home": str(home.path)}
 
 
 def prepare_records(folder: Path) -> None:
-    """Make DAGSTER_HOME, with a dagster.yaml unless it has one."""
+    """Create DAGSTER_HOME and its dagster.yaml, if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").exists():
         (folder / "dagster.yaml").write_text(INSTANCE)
@@ -49,10 +49,10 @@ def prepare_records(folder: Path) -> None:
 
 @contextmanager
 def records(home: Home) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance of DAGSTER_HOME, for a run in this process.
+    """Open the Dagster instance of DAGSTER_HOME, for a run in this process.
 
-    To be opened while `run.lock` is held: runs that other processes like this one are
-    said to have under way on the home folder have died, and are entered as failed.
+    Hold `run.lock` when calling this: other runs of `loomline run` that are recorded as
+    started on the home folder must have died, and are marked as failed.
     """
     prepare_records(Path(os.environ["DAGSTER_HOME"]))
     with kept_open(), dg.DagsterInstance.get() as instance:
@@ -68,10 +68,11 @@ def records(home: Home) -> Iterator[dg.DagsterInstance]:
 def kept_open() -> Iterator[None]:
     """Keep the SQLite files open that Dagster opens and closes for each event.
 
-    Whoever closes such a file last has it synced and its log folded in: for 400 events
-    36 s on a busy disk and 5 s on an idle one, 2.7 s with this (2026-11-21). A power
-    cut may lose the last events of a run's record; it cannot damage it
-    (https://www.sqlite.org/pragma.html#pragma_synchronous). PostgreSQL is left alone.
+    The last connection that closes a file syncs it and checkpoints its log: 400 events
+    took 36 s on a busy disk and 5 s on an idle one, and take 2.7 s with this
+    (2026-11-21). A power cut can lose the last events of a run's record but cannot
+    damage it (https://www.sqlite.org/pragma.html#pragma_synchronous). PostgreSQL is not
+    affected.
     """
     with ExitStack() as files:
         held: dict[str, sqlite3.Connection] = {}
@@ -85,8 +86,8 @@ def kept_open() -> Iterator[None]:
                 held[path] = sqlite3.connect(path, check_same_thread=False)
                 files.enter_context(closing(held[path]))
             if path:
-                # Each time: a new file is not in WAL mode yet when it is first opened,
-                # and only who has read it since keeps its log.
+                # On each connect: a new file is not in WAL mode when first opened, and
+                # only a connection that has read since then keeps the log.
                 held[path].execute("select count(*) from sqlite_master").fetchone()
 
         event.listen(Engine, "connect", connected)

@@ -1,4 +1,4 @@
-"""dbt inside this process: the manifest is read once and kept."""
+"""Runs dbt in this process, with one parsed manifest for many commands."""
 
 import contextlib
 import io
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["BUILD_FLAGS", "Models", "ModelsFailed", "open_when_free"]
 
 BUILD_FLAGS = ("--exclude-resource-type", "unit_test")
-"""Unit tests are for whoever changes a model, not for every run."""
+"""Unit tests check edits of models; runs do not repeat them."""
 
 
 class ModelsFailed(LoomlineError):
-    """A model or a test failed; what depends on it was not built."""
+    """A model or a test failed; models downstream of it were not built."""
 
     def __init__(self, message: str, nodes: Sequence[Any] = ()) -> None:
         super().__init__(message)
-        self.nodes = nodes  # dbt's results, of what did well too
+        self.nodes = nodes  # dbt's results, including successes
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Models:
     project: Project
     say: Callable[[str], None] = lambda message: None
     _manifest: "dbt_manifest.Manifest | None" = None
-    _variables: str = ""  # as they were when the manifest was made
+    _variables: str = ""  # when the manifest was parsed
 
     def run(
         self,
@@ -57,10 +57,10 @@ class Models:
         only: tuple[str, ...] | None = None,
         has_tests: bool = True,
     ) -> list[Any]:
-        """Run a dbt command (build, run, test, seed) and give its node results.
+        """Run a dbt command (build, run, test, seed) and return its node results.
 
-        `at` is the instant of evaluation; `only` names the audiences that are due,
-        None means all.
+        `at` is the as-of instant; `only` names the audiences that are due, None means
+        all.
 
         Raises:
             ModelsFailed: names every model and test that failed, with dbt's message.
@@ -82,7 +82,7 @@ class Models:
             try:
                 result = self._invoke(arguments)
             finally:
-                # dbt would hold the file, and the lock on it, as long as we live.
+                # Otherwise dbt keeps the file open and locked until this process ends.
                 DuckDBConnectionManager.close_all_connections()
         if result.exception is not None:
             raise self._failed(result.exception) from None
@@ -95,7 +95,7 @@ class Models:
     def environment(
         self, *, at: datetime, only: tuple[str, ...] | None = None
     ) -> Iterator[None]:
-        """What the models read of a run: instant, due audiences, last load."""
+        """Set the as-of instant, due audiences and last load for the models."""
         values = {
             "LOOMLINE_NOW": at.isoformat(),
             "LOOMLINE_ONLY": "" if only is None else ",".join(only) or "none",
@@ -113,17 +113,17 @@ class Models:
                     os.environ[name] = value
 
     def wait_until_free(self) -> None:
-        """Wait while another program has the warehouse file open; say which."""
+        """Wait while another program has the warehouse open, and name it."""
         path = self.project.home.warehouse
         if path.exists():
             open_when_free(path, self.say).close()
 
     def update_confirmed(self, *, at: datetime) -> None:
-        """Bring what tells of deliveries up to date: it is read next."""
+        """Rebuild the models of deliveries, which are read next."""
         self.run("run", at=at, select="raw_acks+ raw_runs+ raw_loads")
 
     def definitions(self) -> bytes:
-        """The project as it was read for the last command, as dbt's manifest.json."""
+        """Return dbt's manifest.json of the project as the last command read it."""
         self.parse()
         assert self._manifest is not None
         written = self._manifest.writable_manifest()
@@ -131,24 +131,24 @@ class Models:
         return msgspec.json.encode(content, enc_hook=str)
 
     def audiences(self) -> list[Any]:
-        """dbt's nodes of the audience models."""
+        """Return dbt's nodes of the audience models."""
         self.parse()
         assert self._manifest is not None
         start = "model.loomline.aud_"
         nodes = self._manifest.nodes
         return [node for name, node in nodes.items() if name.startswith(start)]
 
-    def modified(self, former: Path, *, downstream: bool = False) -> set[str]:
-        """Names of models and seeds that differ from a manifest.json in `former`.
+    def modified(self, state: Path, *, downstream: bool = False) -> set[str]:
+        """Return names of models and seeds that differ from `manifest.json` in `state`.
 
-        `downstream`: with all that depends on them, dbt's `state:modified+`.
+        With `downstream`, include their dependents (dbt's `state:modified+`).
 
         Raises:
             ModelsFailed: dbt cannot compare them.
         """
         self.parse()
         select = "state:modified+" if downstream else "state:modified"
-        arguments = ["ls", "--select", select, "--state", str(former)]
+        arguments = ["ls", "--select", select, "--state", str(state)]
         arguments += ["--resource-type", "model", "--resource-type", "seed"]
         result = self._invoke([*arguments, "--output", "name"])
         if not result.success:
@@ -156,18 +156,20 @@ class Models:
         return set(result.result)
 
     def manifest_path(self) -> Path:
-        """dbt's manifest.json, made anew when a file it comes from is newer.
+        """Return the path of dbt's manifest.json, parsed again if a file is newer.
 
         Raises:
-            ModelsFailed: a file cannot be read as what it should be.
+            ModelsFailed: dbt cannot parse a file.
         """
-        if self.is_outdated():
-            self._manifest = None
-            self.parse()
+        if self._manifest is None or self.is_outdated():
+            self._read_variables()
+            if not self._parsed().is_current():
+                self._manifest = None
+                self.parse()
         return self._manifest_path
 
     def is_outdated(self) -> bool:
-        """Whether a file of the project is newer than dbt's manifest."""
+        """Return whether a file of the project is newer than dbt's manifest."""
         if not self._manifest_path.exists():
             return True
         files = source_files(self.project.path)
@@ -180,15 +182,15 @@ class Models:
         return self.project.path / target / "manifest.json"
 
     def parse(self) -> None:
-        """Read the project's files, once; also leaves dbt's manifest.json.
+        """Parse the project's files, once; also writes dbt's manifest.json.
 
         Raises:
-            ModelsFailed: a file cannot be read as what it should be.
+            ModelsFailed: dbt cannot parse a file.
         """
         if self._manifest is not None:
             return
-        self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
-        parsed = ParsedProject(self.project.path, self._variables)
+        self._read_variables()
+        parsed = self._parsed()
         self._manifest = parsed.load()
         if self._manifest is None:
             result = self._invoke(["parse"])
@@ -196,6 +198,12 @@ class Models:
                 raise self._failed(result.exception) from None
             self._manifest = result.result
             parsed.save()
+
+    def _read_variables(self) -> None:
+        self._variables = msgspec.json.encode(self.project.dbt_vars()).decode()
+
+    def _parsed(self) -> ParsedProject:
+        return ParsedProject(self.project.path, self._variables)
 
     def _failed(self, error: object) -> ModelsFailed:
         return ModelsFailed(parse_failure(error, self.project.path))
@@ -207,8 +215,8 @@ class Models:
         if arguments[0] != "parse":
             # The manifest has not changed; writing it takes longer than a small model.
             arguments = [*arguments, "--no-write-json"]
-        # However quiet it is told to be, dbt prints failures and lists on standard
-        # output, and logs them with the values an engine stumbled over: we tell them.
+        # Even with --quiet, dbt prints failures and lists to standard output, including
+        # values of rows. We report failures ourselves, without values.
         with contextlib.redirect_stdout(io.StringIO()):
             result = dbtRunner(manifest=self._manifest).invoke(
                 [
@@ -219,27 +227,27 @@ class Models:
                 ]
             )
         if not isinstance(result.exception, Exception | None):
-            raise result.exception  # dbt takes a request to stop for a failed model
+            raise result.exception  # dbt reports a stop request as a failed model
         return result
 
 
 def open_when_free(
     path: Path, say: Callable[[str], None], *, read_only: bool = False
 ) -> duckdb.DuckDBPyConnection:
-    """The warehouse file; waits while another program has it open, saying which.
+    """Open the warehouse; wait while another program has it open, and name it.
 
     Raises:
-        ModelsFailed: it cannot be opened, and waiting would not help.
+        ModelsFailed: the file cannot be opened for another reason.
     """
     has_said = False
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only)
         except duckdb.IOException as error:
-            held = re.search(r"lock is held in (.+? \(PID \d+\))", str(error))
-            if held is None:
-                raise ModelsFailed(f"{path} cannot be opened: {error}") from error
+            holder = re.search(r"lock is held in (.+? \(PID \d+\))", str(error))
+            if holder is None:
+                raise ModelsFailed(f"Cannot open {path}: {error}") from error
             if not has_said:
-                say(f"Waiting for {held[1]} to close {path}")
+                say(f"Waiting for {holder[1]} to close {path}")
                 has_said = True
             time.sleep(0.5)

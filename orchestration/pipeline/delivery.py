@@ -1,4 +1,4 @@
-"""From what has to change at the destinations to what they confirmed."""
+"""Sends the changes of syncs to destinations and records the confirmed ones."""
 
 import os
 import time
@@ -35,19 +35,19 @@ __all__ = [
 ]
 
 Recovered = dict[tuple[str, str], dict[str, str]]
-"""Destination and audience → person → operation an earlier run had left unconfirmed."""
+"""Destination and audience → profile id → unconfirmed operation of an earlier run."""
 
 
 @dataclass(slots=True)
 class Sync:
-    """One audience at one destination: counts of people, and what has to change."""
+    """One audience at one destination: counts of people, and the changes to send."""
 
     destination: str
     audience: str
     eligible: int
     sendable: int
-    held: int  # people the destination has confirmed to hold
-    is_listed: bool = True  # False: no audience is synced there by this name any more
+    held: int  # people on the list that the destination has confirmed
+    is_listed: bool = True  # False: the audience is no longer synced there
     changes: list[Change] = field(default_factory=list)
 
     def count(self, *operations: str) -> int:
@@ -56,7 +56,7 @@ class Sync:
 
 @dataclass(slots=True)
 class Push:
-    """What a run did for one sync; counts of people."""
+    """Result of one sync in a run; counts of people."""
 
     sync: Sync
     unchanged: int
@@ -66,11 +66,11 @@ class Push:
     refused: int = 0  # of those to add or resend
     pending: int = 0  # of those to add or resend
     matched: int | None = None
-    held_back: str | None = None  # why something was not sent
+    held_back: str | None = None  # reason, if changes were not sent
 
 
 def read_syncs(home: Home) -> list[Sync]:
-    """Every configured sync with its changes, from the warehouse."""
+    """Read every sync with its changes from the warehouse."""
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
         syncs = {
             (row[0], row[1]): Sync(*row)
@@ -78,12 +78,12 @@ def read_syncs(home: Home) -> list[Sync]:
                 "from destinations.int_sync_counts order by destination, audience"
             ).fetchall()
         }
-        held = warehouse.sql(
+        lists = warehouse.sql(
             "select destination, audience, count(distinct profile_id) "
             "from destinations.int_delivered group by all"
         ).fetchall()
-        for destination, audience, count in held:
-            # An audience synced no longer has no settings; its people are removed.
+        for destination, audience, count in lists:
+            # An audience that is no longer synced has no settings; its list is emptied.
             unlisted = Sync(destination, audience, 0, 0, count, is_listed=False)
             syncs.setdefault((destination, audience), unlisted)
         rows = warehouse.sql(
@@ -109,7 +109,7 @@ def read_syncs(home: Home) -> list[Sync]:
 
 
 def deliver_pending(home: Home, destinations: dict[str, Settings]) -> Recovered:
-    """Send again what an earlier run left unconfirmed, before anything new."""
+    """Resend the unconfirmed batches of earlier runs, before any new change."""
     recovered: Recovered = {}
 
     def confirmed(batch: Batch, receipt: Receipt) -> None:
@@ -137,15 +137,15 @@ def deliver_changes(
     at: datetime,
     recovered: Recovered | None = None,
 ) -> list[Push]:
-    """Send every sync's changes and write down what each destination confirmed.
+    """Send the changes of every sync and record the confirmed ones.
 
-    `recovered` is what `deliver_pending` settled in this run: it counts here.
+    `recovered` is the result of `deliver_pending` in this run, which counts here too.
 
-    A destination that still has unconfirmed batches gets nothing new: its people stay
-    pending until these are settled.
+    A destination with unconfirmed batches gets no new changes: its people stay pending
+    until those batches are confirmed.
 
     Raises:
-        ConfigError: names every environment variable that is missing, before any call.
+        ConfigError: environment variables are missing; names all, before any call.
     """
     syncs = [sync for sync in syncs if sync.destination in destinations]
     used = {sync.destination for sync in syncs if sync.changes}
@@ -153,8 +153,8 @@ def deliver_changes(
     if missing:
         variables = sorted({variable for _, _, variable in missing})
         raise ConfigError(
-            f"Set {', '.join(variables)}: the destinations {', '.join(sorted(used))} "
-            "need them. Nothing was sent."
+            f"Set {', '.join(variables)} for the destinations "
+            f"{', '.join(sorted(used))}. Nothing was sent."
         )
     outbox = Outbox(home.control)
     try:
@@ -168,7 +168,7 @@ def deliver_changes(
 
 
 def _count_recovered(push: Push, recovered: Recovered) -> None:
-    """Who was settled first in this run was not `unchanged` in it."""
+    """Count the people of resent batches as changed in this run, not as unchanged."""
     sync = push.sync
     changed = {change.profile_id for change in sync.changes}
     for profile_id, operation in recovered.get(
@@ -221,7 +221,7 @@ def _push(
 
 
 def beyond_limits(sync: Sync, settings: Settings) -> str | None:
-    """Why this many changes wait; the first push to an empty list has no ratio."""
+    """Return why the limits block a sync; an empty list has no change ratio."""
     limits = settings.limits
     rows = len(sync.changes)
     if limits.max_change_rows is not None and rows > limits.max_change_rows:
@@ -257,8 +257,8 @@ def _send(
     def acknowledge(batch: Batch, receipt: Receipt) -> None:
         rows = list(_ack_rows(batch, receipt))
         if rows:
-            # The same for every repetition of this batch, and for no other batch, not
-            # even after control.db was lost and keys began anew.
+            # The same for every retry of this batch and for no other batch, even if
+            # control.db was lost and its keys started over.
             name = f"ack-{batch.key}-{batch.run_at:%Y%m%dT%H%M%S%f}"
             land(home, name, {"acks": rows_table("acks", rows)})
         confirmed(batch, receipt)
@@ -270,14 +270,14 @@ def _send(
                 batch, destination, outbox, acknowledge, _clock, time.sleep
             )
             if outcome.pending:
-                break  # the rest waits its turn in the next run's difference
+                break  # the next run sends the rest
     finally:
         destination.close()
     return outcome
 
 
 def _ack_rows(batch: Batch, receipt: Receipt) -> Iterator[tuple[object, ...]]:
-    """One row per identifier that was confirmed: (…) in the order of the stream."""
+    """Yield one row per confirmed identifier, in the column order of the stream."""
     refused = {refusal.profile_id for refusal in receipt.refused}
     acked_at = _clock().replace(tzinfo=None)
     for change in batch.changes:
@@ -303,7 +303,7 @@ def _ack_rows(batch: Batch, receipt: Receipt) -> Iterator[tuple[object, ...]]:
 
 
 def _record(home: Home, pushes: list[Push], at: datetime) -> None:
-    """Append the run's counts; they are history, kept also for runs without change."""
+    """Append the counts of the run, even if nothing changed."""
     rows = []
     for push in pushes:
         sync = push.sync

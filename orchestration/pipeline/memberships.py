@@ -1,4 +1,4 @@
-"""What a run changed in audiences, from the log of memberships."""
+"""Changes of audiences in a run, from the log of memberships."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ __all__ = ["AudienceChange", "last_run_number", "membership_changes"]
 
 @dataclass(frozen=True, slots=True)
 class AudienceChange:
-    """One audience that a run changed; counts of people."""
+    """An audience that changed in a run; counts of people."""
 
     audience: str
     members: int
@@ -20,21 +20,21 @@ class AudienceChange:
 
 
 def last_run_number(home: Home) -> int:
-    """The number of the last run that changed an audience; 0 before the first."""
+    """Return the number of the last run that changed an audience, or 0."""
     if not home.warehouse.exists():
         return 0
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
         try:
-            found = warehouse.sql(
+            last = warehouse.sql(
                 "select max(run_number) from audiences.int_membership_changes"
             ).fetchone()
         except duckdb.CatalogException:
-            return 0  # the first run died before it came to audiences
-    return found[0] or 0 if found else 0
+            return 0  # the first run died before it built audiences
+    return last[0] or 0 if last else 0
 
 
 def membership_changes(home: Home, since: int) -> list[AudienceChange]:
-    """The audiences that changed in runs after that number, by name."""
+    """Return the audiences that changed in runs after number `since`, by name."""
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
         rows = warehouse.execute(
             """

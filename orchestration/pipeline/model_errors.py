@@ -1,6 +1,6 @@
-"""What dbt says of models that failed, with the line of the file that is to be edited.
+"""Errors of dbt with the file and line to edit.
 
-dbt and the engine know lines of the compiled statement, which nobody wrote.
+dbt and the engine report lines of the compiled SQL, not of the source.
 """
 
 import re
@@ -17,8 +17,9 @@ __all__ = ["parse_failure", "run_failures", "without_values"]
 CONDITIONS = Path("macros") / "audience" / "conditions.sql"
 
 _ROW_ERROR = re.compile(r"(Conversion|Constraint|Invalid Input|Out of Range) Error")
-"""DuckDB's messages of these kinds quote values of a row, the others names in SQL."""
+"""DuckDB errors that quote values of rows; others quote names in SQL."""
 
+_EXCERPT = re.compile(r"(\s*LINE \d+: )")
 _HEAD = re.compile(r"^\w+ Error in \w+ \S+ \((\S+)\)\s*")
 _STATEMENT_LINE = re.compile(r"^\s*LINE (\d+): (.*)\n\s*\^\s*$", re.MULTILINE)
 _JINJA_LINE = re.compile(r"^\s*line (\d+)\n(.*)", re.MULTILINE)
@@ -30,7 +31,7 @@ _MACRO = re.compile(r"\{%-?\s*macro (\w+)\(([^)]*)\)")
 
 
 def run_failures(nodes: Iterable[Any], project: Path) -> str:
-    """One line for each of dbt's results that failed; names no values of rows."""
+    """Return one line per failed result of dbt, without values of rows."""
     lines = []
     for result in nodes:
         if result.status not in ("error", "fail", "runtime error"):
@@ -38,32 +39,37 @@ def run_failures(nodes: Iterable[Any], project: Path) -> str:
         message, node = result.message or result.status, result.node
         if result.status == "error" and node.resource_type == "model":
             line = _engine_line(message, node, project) or _line(message, node.raw_code)
-            lines.append(_told(node.original_file_path, line, message, project))
+            lines.append(_format(node.original_file_path, line, message, project))
         else:
             lines.append(f"{node.name}: {without_values(' '.join(message.split()))}")
     return "\n".join(lines) or (
-        "dbt stopped without naming a model; `dbt build` shows its own words."
+        "dbt stopped without naming a model. Run `dbt build` to see its output."
     )
 
 
 def parse_failure(error: object, project: Path) -> str:
-    """What stopped dbt before it ran anything."""
+    """Return the error that stopped dbt before it ran anything."""
     message = str(error)
     head = _HEAD.match(message)
     if head is None or not (project / head[1]).is_file():
         return without_values(message)
     source = (project / head[1]).read_text(encoding="utf-8")
-    return _told(head[1], _line(message, source), message, project)
+    return _format(head[1], _line(message, source), message, project)
 
 
 def without_values(message: str) -> str:
     """A message of dbt without what it may quote of a row."""
-    if _ROW_ERROR.search(message):
-        message = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", message)
+    if found := _ROW_ERROR.search(message):
+        # Values may hold quotes themselves, or stand without any. The excerpt of the
+        # statement holds none.
+        told, *excerpt = _EXCERPT.split(message[found.end() :], maxsplit=1)
+        told = re.sub(r"['\"].*['\"]", "'…'", told, flags=re.DOTALL)
+        told = re.sub(r"(?<!\w)[+-]?\d[\w.,:+-]*", "…", told)
+        message = "".join((message[: found.end()], told, *excerpt))
     return re.sub(r"[^\s'\"(<]+@[^\s'\")>]+", "…@…", message)
 
 
-def _told(path: str, line: int | None, message: str, project: Path) -> str:
+def _format(path: str, line: int | None, message: str, project: Path) -> str:
     place = path if line is None else f"{path}, line {line}"
     text = _TRACE.sub("", _HEAD.sub("", message))
     undefined = _UNDEFINED.search(text)
@@ -76,13 +82,13 @@ def _told(path: str, line: int | None, message: str, project: Path) -> str:
         text = f"`{macro}` has no argument `{name}`."
         text += nearest(name, macros.get(macro, ()))
     for excerpt in (_STATEMENT_LINE, _JINJA_LINE):
-        text = excerpt.sub(lambda found: f"in `{found[2].strip()}`", text)
+        text = excerpt.sub(lambda match: f"in `{match[2].strip()}`", text)
     return f"{place}: {without_values(' '.join(text.split()))}"
 
 
 @cache
 def _conditions(path: Path) -> dict[str, tuple[str, ...]]:
-    """The conditions of audiences and their arguments."""
+    """Return the conditions of audiences with their arguments."""
     if not path.is_file():
         return {}
     return {
@@ -92,9 +98,9 @@ def _conditions(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _line(message: str, source: str) -> int | None:
-    """The line of the source that Jinja or dbt speaks of; None when nothing tells."""
-    if found := _JINJA_LINE.search(message):
-        return int(found[1])
+    """Return the line of the source that Jinja or dbt refers to, if any."""
+    if match := _JINJA_LINE.search(message):
+        return int(match[1])
     text = _HEAD.sub("", message)
     words = [re.escape(call) for call in _CALL.findall(text)]
     words += [rf"\b{word}\b" for word in re.findall(r"'(\w+)'", text)]
@@ -106,16 +112,16 @@ def _line(message: str, source: str) -> int | None:
 
 
 def _engine_line(message: str, node: Any, project: Path) -> int | None:
-    """The line of the source behind a line of the statement that the engine refused.
+    """Return the source line for the statement line that the engine reports.
 
-    The lines that Jinja left as they are tell; between two of them it is the first of
-    those that Jinja replaced, which is where a call of macros begins.
+    Lines that Jinja left unchanged map directly. For replaced lines, return the first
+    line of the replaced block, where the macro call begins.
     """
-    found = _STATEMENT_LINE.search(message)
-    if found is None or not node.compiled_code:
+    match = _STATEMENT_LINE.search(message)
+    if match is None or not node.compiled_code:
         return None
     if node.contract.enforced:
-        # dbt checks it by a query of its own, before it writes the statement.
+        # dbt checks the contract with its own query, before it writes the statement.
         statement = f"\nDESCRIBE (select * from (\n{node.compiled_code}"
     elif node.build_path:
         statement = (project / node.build_path).read_text()
@@ -126,9 +132,9 @@ def _engine_line(message: str, node: Any, project: Path) -> int | None:
     raw = str(node.raw_code)
     source = raw.strip().splitlines()
     lines = compiled.splitlines() if inside else []
-    # dbt writes a comment of its own above the statement, as long as it is told to.
-    expected = int(found[1]) - 1 - before.count("\n")
-    excerpt = found[2].strip(" .")
+    # dbt may write a comment above the statement.
+    expected = int(match[1]) - 1 - before.count("\n")
+    excerpt = match[2].strip(" .")
     same = [number for number, line in enumerate(lines) if excerpt in line]
     at = min(same, key=lambda number: abs(number - expected), default=-1)
     first = 1 + raw[: len(raw) - len(raw.lstrip())].count("\n")

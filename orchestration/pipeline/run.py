@@ -1,7 +1,7 @@
 """One run of the pipeline and its steps: land, build, push, publish.
 
-The steps are what the assets do. A run holds `run.lock` from its first step to its
-last, so of two runs one waits; whoever comes after a run that was killed carries on.
+The assets call these steps. A run holds `run.lock` from its first step to its last, so
+a second run waits. The run after a killed one resumes its work.
 """
 
 import time
@@ -48,24 +48,24 @@ Say = Callable[[str], None]
 
 
 class ChecksFailed(LoomlineError):
-    """A check that stops pushes did not pass; destinations keep what they have."""
+    """A check that stops pushes failed; destinations keep their lists."""
 
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run did; `seconds` by stage.
+    """Result of a run, with its `seconds` by stage.
 
-    wait (for another run), land, models, lineage (of columns, for Dagster), checks,
-    push, publish; dagster is what it takes to record all that.
+    The stages are wait (for another run), land, models, lineage (of columns, for
+    Dagster), checks, push, publish and dagster (recording the others).
     """
 
     at: datetime
     imported: Imported = field(default_factory=Imported)
-    audiences: list[AudienceChange] = field(default_factory=list)  # that changed
+    audiences: list[AudienceChange] = field(default_factory=list)  # changed ones
     checks: Counter[str] = field(default_factory=Counter)  # passed, warned
     pushes: list[Push] = field(default_factory=list)
     published: Published | None = None
-    warnings: list[str] = field(default_factory=list)  # of checks that only warn
+    warnings: list[str] = field(default_factory=list)  # of noncritical checks
     seconds: dict[str, float] = field(default_factory=dict)
     recorded_as: str | None = None  # id of the run in Dagster
     on_stage: Say = lambda stage: None
@@ -82,14 +82,14 @@ class RunResult:
             self.on_stage("dagster")
 
     def note_check(self, warnings: Sequence[str]) -> None:
-        """Count a check that stopped nothing, with what it warns of."""
+        """Count a check that did not stop the run, and keep its warnings."""
         self.checks["warned" if warnings else "passed"] += 1
         self.warnings += warnings
 
 
 @dataclass(slots=True)
 class Run:
-    """A run under way; made by `running`."""
+    """A run in progress, created by `running`."""
 
     models: Models
     result: RunResult
@@ -98,7 +98,7 @@ class Run:
     _destinations: dict[str, Settings] = field(default_factory=dict)
     _recovered: Recovered = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)  # destinations
-    _is_current: bool = False  # the differences are those of this moment
+    _is_current: bool = False  # whether the models of deliveries are current
 
     @property
     def home(self) -> Home:
@@ -106,29 +106,30 @@ class Run:
 
     @property
     def at(self) -> datetime:
-        """The instant of evaluation."""
+        """The as-of instant."""
         return self.result.at
 
     def land(self) -> Imported:
-        """Land what waits in the inbox, and compact what has landed."""
+        """Land the files of the inbox, then compact landed files."""
+        path = self.models.project.path
         with self.result.timed("land"):
-            found = land_inbox(self.home, self.models.project.path, on_problem=self.say)
-            self.result.imported.add(found)
+            landed = land_inbox(self.home, path, on_problem=self.say)
+            self.result.imported.add(landed)
             compact(self.home)
             pa.default_memory_pool().release_unused()
-        return found
+        return landed
 
     def build(
         self, select: str | None = None, only: tuple[str, ...] | None = None
     ) -> list[Any]:
-        """Build and test the models, all or those selected, and give dbt's results.
+        """Build and test all or the selected models, and return dbt's results.
 
-        `only` names the audiences that are due, None means all. When the identity rules
-        have changed everything is built anew, whatever was selected.
+        `only` names the audiences that are due, None means all. If the identity rules
+        have changed, everything is rebuilt regardless of the selection.
 
         Raises:
             ModelsFailed: a model or a test failed; its `nodes` are the results.
-            ConfigError: the instant is before the last evaluation.
+            ConfigError: the as-of instant is before the last evaluation.
         """
         with self.result.timed("models"):
             self.models.wait_until_free()
@@ -159,17 +160,16 @@ class Run:
         return nodes
 
     def unknown_names(self) -> list[UnknownName]:
-        """Events and traits that audiences ask for and nothing has had."""
+        """Return events and traits in audiences that no event or profile has."""
         with self.result.timed("checks"):
             self.models.wait_until_free()
             return unknown_names(self.models)
 
     def push(self, destination: str, audience: str | None) -> list[Push]:
-        """Bring one destination's list of an audience up to date.
+        """Update a destination's list of an audience.
 
-        Without an audience: the lists of those no longer synced there, which are
-        emptied. What an earlier run left unconfirmed at the destination is settled
-        first.
+        Without an audience, empty the lists of audiences that are no longer synced
+        there. Unconfirmed batches of earlier runs are sent first.
 
         Raises:
             ConfigError: a variable of the destination is missing; nothing was sent.
@@ -182,7 +182,7 @@ class Run:
                 recovered = deliver_pending(self.home, settings)
                 self._recovered |= recovered
                 self._settled.add(destination)
-                # What was confirmed since the models were built is no difference.
+                # The models do not know these confirmations yet.
                 self._is_current &= not recovered
             if not self._is_current:
                 self.models.update_confirmed(at=self.at)
@@ -205,20 +205,20 @@ class Run:
         return pushes
 
     def publish(self) -> Published:
-        """Write down what was confirmed, then publish the tables for readers."""
+        """Update the models of deliveries, then publish the tables for readers."""
         with self.result.timed("models"):
             self.models.update_confirmed(at=self.at)
         with self.result.timed("publish"):
             self.models.wait_until_free()
             self.result.published = publish(self.home, at=self.at)
         for view in self.result.published.unreadable:
-            self.say(f"{view} is not published: what it reads is no longer there.")
+            self.say(f"{view} is not published, because a table it reads is missing.")
         known = self.models.project.destinations()
         for sync in read_syncs(self.home):
             if sync.destination not in known and sync.held:
                 self.say(
-                    f"{sync.destination} is configured no longer, but still holds "
-                    f"{sync.held} of {sync.audience}."
+                    f"{sync.destination} is no longer configured, but its list of "
+                    f"{sync.audience} still has {sync.held} people."
                 )
         return self.result.published
 
@@ -232,7 +232,7 @@ def running(
     say: Say = lambda message: None,
     on_stage: Say = lambda stage: None,
 ) -> Iterator[Run]:
-    """Hold `run.lock` for a run; wait while another one does, saying which."""
+    """Hold `run.lock` for a run; wait for another run, and name its process."""
     result = RunResult(at, on_stage=on_stage)
     with ExitStack() as stack:
         with result.timed("wait"):
@@ -242,34 +242,34 @@ def running(
 
 @contextmanager
 def locked(home: Home, say: Say) -> Iterator[None]:
-    """Hold `run.lock` of a prepared home; wait while a run does, saying which."""
+    """Prepare a home and hold its `run.lock`; wait for a run, and name its process."""
     prepare(home)
     waiting = "Waiting for another run to end: {}".format
-    with exclusive(home.run_lock, on_wait=lambda who: say(waiting(who))):
+    with exclusive(home.run_lock, on_wait=lambda process: say(waiting(process))):
         yield
 
 
 def refuse_the_past(home: Home, at: datetime) -> None:
-    """Histories only grow: who left cannot have left before they entered.
+    """Refuse an as-of instant before the last evaluation: histories are append-only.
 
     Raises:
-        ConfigError: the instant is before the last evaluation.
+        ConfigError: the as-of instant is before the last evaluation.
     """
     if not home.warehouse.exists():
         return
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
         try:
-            found = warehouse.sql(
+            last = warehouse.sql(
                 "select max(changed_at) from audiences.int_membership_changes"
             ).fetchone()
         except duckdb.CatalogException:
             return  # nothing has been evaluated yet
-    latest: datetime | None = found[0] if found else None
+    latest: datetime | None = last[0] if last else None
     if latest is not None and at < latest.replace(tzinfo=UTC):
         demo = " Or reset the demo with `loomline demo --reset`."
         raise ConfigError(
             f"{at:%Y-%m-%dT%H:%M:%SZ} is before the last evaluation, "
-            f"{latest:%Y-%m-%dT%H:%M:%SZ}: memberships are history and only grow. "
-            "Give --as-of (or LOOMLINE_NOW) that instant or a later one."
+            f"{latest:%Y-%m-%dT%H:%M:%SZ}, and histories are append-only. "
+            "Set --as-of (or LOOMLINE_NOW) to that instant or later."
             f"{demo if home.demo.exists() else ''}"
         )

@@ -1,7 +1,6 @@
 """Runs the definitions in this process, without a daemon.
 
-What ran, with all its checks and numbers, is in the Dagster instance of DAGSTER_HOME
-like every other run.
+The Dagster instance of DAGSTER_HOME records each run with its checks and metadata.
 """
 
 import threading
@@ -26,8 +25,8 @@ __all__ = ["Pipeline", "RunStopped"]
 Say = Callable[[str], None]
 
 LOOK_S = 1.0
-RETRY_S = 60.0  # after a run that failed
-WINDOWS_MOVE = timedelta(minutes=5)  # as often as the schedule of `continuous`
+RETRY_S = 60.0  # after a failed run
+WINDOWS_MOVE = timedelta(minutes=5)  # like the schedule of `continuous`
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -37,10 +36,10 @@ class RunStopped(LoomlineError):
 
 
 class Pipeline:
-    """The definitions of a project, kept with dbt's manifest for many runs.
+    """The definitions of a project and dbt's manifest, for many runs.
 
     Raises:
-        ConfigError: every fault of the configuration's files, in one message.
+        ConfigError: the configuration is invalid; lists every fault.
         ModelsFailed: dbt cannot read the models.
     """
 
@@ -65,17 +64,17 @@ class Pipeline:
         push: bool = True,
         only: tuple[str, ...] | None = None,
     ) -> RunResult:
-        """Land what waits in the inbox, build and check the models, push, publish.
+        """Land the inbox, build and check the models, push, and publish.
 
-        `only` names the audiences that are due, None means all. Holds `run.lock`: a
-        second run waits. Stopped anywhere, the next one carries on. Nothing is pushed
-        nor published when a model, a test or a check that stops pushes failed.
+        `only` names the audiences that are due, None means all. Holds `run.lock`, so a
+        second run waits. If a run is stopped, the next one resumes its work. If a
+        model, a test or a critical check fails, nothing is pushed or published.
 
         Raises:
             ModelsFailed: a model or a test failed.
-            ChecksFailed: a check that stops pushes did not pass.
-            ConfigError: a destination's variable is missing, or the instant is before
-                the last evaluation, so nothing was done.
+            ChecksFailed: a critical check failed.
+            ConfigError: a destination's variable is missing, or the as-of instant is
+                before the last evaluation. Nothing was done.
         """
         audiences = self.project.audiences()
         due = {*audiences} if only is None else {*only}
@@ -89,15 +88,15 @@ class Pipeline:
             if one.held_back:
                 sync = one.sync
                 self._say(
-                    f"{sync.audience} → {sync.destination}: waiting; {one.held_back}"
+                    f"{sync.audience} → {sync.destination} is blocked: {one.held_back}"
                 )
         return result
 
     def watch(self, *, push: bool, stop: threading.Event) -> None:
-        """Run whenever something has landed, and when audiences are due by the clock.
+        """Run when files have landed and when audiences are due by the clock.
 
-        dbt's manifest stays in memory; it is read again when a file of the project has
-        changed. A run that fails is told, and tried again after a minute.
+        dbt's manifest stays in memory and is parsed again when a file of the project
+        changes. A failed run is reported, and retried after a minute.
         """
         built = Built(self.project.home)
         last = datetime.min.replace(tzinfo=UTC)
@@ -140,7 +139,7 @@ class Pipeline:
                     tags=own_tags(self.project.home),
                 )
             except dg.DagsterExecutionInterruptedError:
-                raise RunStopped("Stopped; the next run carries on.") from None
+                raise RunStopped("Stopped. The next run resumes the work.") from None
         result = self._under_way.result
         result.recorded_as = done.run_id
         spent = time.monotonic() - began

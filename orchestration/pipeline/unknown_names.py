@@ -1,6 +1,6 @@
-"""Events and traits that audiences ask for and that nothing has ever had.
+"""Finds events and traits in audiences that no event or profile has.
 
-A condition on a misspelt name is good SQL: it finds nobody, or leaves nobody out.
+A condition with a misspelled name is valid SQL; it just matches no profile.
 """
 
 import re
@@ -21,7 +21,7 @@ OBSERVED = {
     "event": "select distinct event from profiles.profile_events",
     "trait": "select distinct trait from profiles.profile_traits",
 }
-"""By kind, as the macro `note_name` writes them into an audience's `config.meta`."""
+"""By kind, as the macro `note_name` writes it to an audience's `config.meta`."""
 
 WHY = {
     "event": "no event `{}` has arrived yet, and no contract names it.",
@@ -31,37 +31,37 @@ WHY = {
 
 @dataclass(frozen=True, slots=True)
 class UnknownName:
-    """A name that an audience asks for in vain."""
+    """A name in an audience that no event or profile has."""
 
     audience: str
     message: str  # with file, line and the nearest name
 
 
 def unknown_names(models: Models) -> list[UnknownName]:
-    """Names in the audiences that no event, profile or contract has; after a build."""
-    asked = [
-        (node, kind, name) for node in models.audiences() for kind, name in _asked(node)
+    """Return the names that no event, profile or contract has; call after a build."""
+    used = [
+        (node, kind, name) for node in models.audiences() for kind, name in _names(node)
     ]
     with open_when_free(
         models.project.home.warehouse, models.say, read_only=True
     ) as warehouse:
-        found = []
+        unknown = []
         for kind in OBSERVED:
-            names = {name for _, one, name in asked if one == kind}
+            names = {name for _, one, name in used if one == kind}
             missing = names - _observed(warehouse, kind, names)
             if not missing:
                 continue
             contracts = _contracts(models.project.path) if kind == "event" else set()
             known = _observed(warehouse, kind) | contracts
-            found += [
+            unknown += [
                 UnknownName(node.name, _message(node, kind, name, known))
-                for node, one, name in asked
+                for node, one, name in used
                 if one == kind and name in missing - contracts
             ]
-    return sorted(found, key=lambda one: one.message)
+    return sorted(unknown, key=lambda one: one.message)
 
 
-def _asked(node: Any) -> Iterator[tuple[str, str]]:
+def _names(node: Any) -> Iterator[tuple[str, str]]:
     for key in node.config.meta:
         kind, _, name = key.partition(" ")
         if kind in OBSERVED and name:
@@ -73,9 +73,9 @@ def _observed(
     kind: str,
     among: Collection[str] | None = None,
 ) -> set[str]:
-    """Names that events or profiles have; those of `among` are looked up, not listed.
+    """Return the names of events or traits in the warehouse; of `among`, if set.
 
-    The condition `trait` also finds the system field, `$plan` for `plan`.
+    The condition `trait` also matches the system field: `$plan` for `plan`.
     """
     query, values = OBSERVED[kind], []
     if among is not None:
@@ -87,7 +87,7 @@ def _observed(
 
 
 def _contracts(project: Path) -> set[str]:
-    """Events that a contract names."""
+    """Return the events that have a contract."""
     files = sorted((project / "connectors/events/contracts").glob("*.yml"))
     contents = [ConfigFile(path).content for path in files]
     return {

@@ -1,4 +1,4 @@
-"""Misspelt names in audiences are told, with the nearest, wherever audiences run."""
+"""Misspelled names in audiences are reported with the nearest name by each command."""
 
 import json
 import time
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def misspelt(sending: Sending) -> Sending:
-    """One audience, with a misspelt event and trait beside good ones."""
+    """One audience, with a misspelled event and trait and correct ones."""
     audiences = sending.path / "models" / "audiences"
     for file in audiences.glob("aud_*"):
         file.unlink()

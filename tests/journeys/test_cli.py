@@ -1,4 +1,4 @@
-"""What the command line says to wrong use: exit code 2, one message, nothing done."""
+"""Usage errors of the command line: exit code 2, one message, nothing changed."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def test_an_empty_file_is_said_to_be_empty(checkout: Checkout) -> None:
     for _ in range(2):
         told = checkout.loomline("import", str(file), "--source", "web")
         assert "1 empty file" in told
-        assert "landed before" not in told
+        assert "landed earlier" not in told
     done = checkout.json("import", str(file), "--source", "web")
     assert (done["files"], done["files_known"], done["files_empty"]) == (0, 0, 1)
 

@@ -1,6 +1,6 @@
-"""The collector from a person's side: rules as files, what became of events, watching.
+"""The collector as its operator uses it: rules, dispositions, quarantine, live events.
 
-What real SDKs send is in `test_collector_fixtures`, what breaks in
+Requests of real SDKs are in `test_collector_fixtures`, faults in
 `test_collector_faults`.
 """
 
@@ -64,7 +64,7 @@ REFUSED = {"consent": {"categoryPreferences": {"analytics": False}}}
 
 @dataclass(frozen=True)
 class Site:
-    """A project with rules of its own, and a home."""
+    """A project with its own rules, and a home."""
 
     project: Path
     home: Home
@@ -128,7 +128,7 @@ def receipts(answer: httpx.Response) -> list[tuple[str, str, str | None]]:
 
 
 def balance(home: Home) -> Counter[str]:
-    """Dispositions of everything, which are as many as was received."""
+    """Return counts of dispositions; assert that they match the received items."""
     dispositions = landed(home, "dispositions")
     received = sum(row["items"] for row in landed(home, "received_counts"))
     assert received == len(dispositions)
@@ -442,7 +442,7 @@ def test_events_can_be_watched_as_they_are_judged(site: Site) -> None:
         )
         assert tail.stderr is not None and tail.stdout is not None
         assert tail.stderr.readline().startswith("Watching")
-        time.sleep(1)  # the other worker looks twice a second who watches
+        time.sleep(1)  # the other worker checks for watchers twice a second
         bodies = [plan_changed("good", {"plan": "free"}), plan_changed("bad", {})]
         for body in (*bodies, {"type": "page", "userId": "u"}):
             collector.post("/v1/batch", {"batch": [body]}, headers=KEY)
@@ -543,7 +543,7 @@ def test_an_offer_of_http_2_is_passed_over(site: Site) -> None:
 
 
 def worker_mb(collector: Collecting) -> float:
-    """The most memory that a worker has held so far."""
+    """Return the peak memory of a worker."""
     texts = [Path(f"/proc/{p}/status").read_text() for p in collector.workers()]
     return max(int(t.split("VmHWM:")[1].split()[0]) for t in texts) / 1024
 
@@ -599,7 +599,7 @@ def test_a_key_is_taken_out_wherever_it_stands(site: Site, body: bytes) -> None:
         collector.post("/v1/t", body % text.encode(), headers={"X-Write-Key": text})
         collector.post("/v1/t", body % text.encode(), headers=KEY)  # of another source
         collector.stop()
-    if b"batch" in body:  # what cannot be read is searched for the sender's own key
+    if b"batch" in body:  # an unreadable body is searched for the sender's own key
         assert landed(site.home, "dispositions")[0]["payload"].count("***") == 1
         return
     files = [path for path in site.home.path.rglob("*") if path.is_file()]

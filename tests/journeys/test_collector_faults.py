@@ -1,4 +1,4 @@
-"""The collector under faults: what was acknowledged is stored, and nothing is made up.
+"""The collector under faults: acknowledged events are stored, and no others.
 
 `docs/reliability.md` lists the faults by row (A1 …), with the figures of long runs.
 """
@@ -78,7 +78,7 @@ def test_nothing_acknowledged_is_lost_when_all_processes_are_killed(home: Home) 
             with collecting(home, "--workers", "2", port=port) as collector:
                 load.wait_for(1_500)
                 collector.kill()
-    with collecting(home, port=port):  # which takes over what the dead have left
+    with collecting(home, port=port):  # takes over the segments of dead workers
         found = books(home)
     assert load.resets.total() > 0
     found.assert_kept(load)
@@ -184,7 +184,7 @@ def test_a_segment_cut_anywhere_keeps_its_whole_records(
 
 
 def limited(collector: Collecting, kind: int, value: int) -> Callable[[], None]:
-    """Give every worker a resource limit; returns what lifts it."""
+    """Set a resource limit on every worker; return a function that lifts it."""
     before = {
         worker: resource.prlimit(worker, kind, (value, -1))
         if kind == resource.RLIMIT_FSIZE
@@ -200,7 +200,7 @@ def limited(collector: Collecting, kind: int, value: int) -> Callable[[], None]:
 
 
 def test_a_write_that_stops_half_way_is_withdrawn(home: Home) -> None:
-    """The kernel writes what fits below the limit and then says no."""
+    """The kernel writes up to the limit and then fails."""
     with collecting(home) as collector:
         lift = limited(collector, resource.RLIMIT_FSIZE, 10_000)
         # The first segment is there; a new one would have to take more than this.
@@ -219,7 +219,7 @@ def test_a_write_that_stops_half_way_is_withdrawn(home: Home) -> None:
 
 
 def test_a_full_disk_is_not_called_well_before_it_takes_data(home: Home) -> None:
-    """Empty files can still be made there."""
+    """Empty files can still be created on a full disk."""
     with collecting(home) as collector:
         lift = limited(collector, resource.RLIMIT_FSIZE, 0)
         assert post(collector, "lost") == 503
@@ -479,7 +479,7 @@ def test_collecting_imports_nothing_of_the_warehouse() -> None:
 
 
 class Tracing:
-    """strace on running processes, for a window of time; of `path` alone, if given."""
+    """Runs strace on processes for a time, optionally on `path` only."""
 
     def __init__(
         self, processes: list[int], fault: str, path: Path | None = None
@@ -536,7 +536,7 @@ def test_nothing_is_acknowledged_while_the_disk_fails(home: Home, fault: str) ->
 def test_bytes_the_kernel_claims_but_never_wrote_are_not_acknowledged(
     home: Home,
 ) -> None:
-    """A6: the write is left out and reports the length of the line."""
+    """A6: the write is skipped but reports the length of the line."""
     with collecting(home) as collector:
         assert post(collector, "before") == 200
         (part,) = segments_folder(home).glob("*.part")
@@ -552,7 +552,7 @@ def test_bytes_the_kernel_claims_but_never_wrote_are_not_acknowledged(
 
 @pytest.mark.servers
 def test_a_slow_disk_is_shared_by_those_who_wait_for_it(home: Home) -> None:
-    """A7: 300 ms a sync, 32 clients, a sync for all of them."""
+    """A7: 300 ms per sync, 32 clients, one sync for all of them."""
 
     with (
         collecting(home) as collector,
@@ -579,7 +579,7 @@ def test_a_clock_that_jumps_loses_and_misfiles_nothing(
     def set_clock(to: str) -> None:
         beside = clock.with_suffix(".new")
         beside.write_text(to)
-        beside.replace(clock)  # it is read at every look at the time
+        beside.replace(clock)  # libfaketime reads it for every clock call
 
     set_clock("+0")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")

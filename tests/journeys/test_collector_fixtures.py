@@ -1,6 +1,6 @@
-"""The collector over HTTP: recorded requests, and what any client may rely on.
+"""The collector over HTTP: recorded requests, and guarantees for all clients.
 
-Every recorded request is sent as it was recorded: method, path, headers, bytes.
+Every recorded request is sent unchanged: method, path, headers, bytes.
 """
 
 import base64
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Exchange:
-    """A recorded request, and what it was answered here."""
+    """A recorded request and the collector's answer."""
 
     request: dict[str, Any]
     answer: httpx.Response
@@ -87,7 +87,7 @@ def sent(client: httpx.Client, request: dict[str, Any]) -> Exchange:
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
-    """Every recorded request, in order, sent to one collector; then landed."""
+    """Send every recorded request in order to one collector, then land the events."""
     home = Home(tmp_path_factory.mktemp("recorded"))
     make_key(home, KEY, name="web")
     make_key(home, JITSU_KEY, name="jitsu")
@@ -101,7 +101,7 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
 
 
 def stored_id(event: Row) -> str:
-    """The id the recorder knows an event by: Jitsu's own cannot be set."""
+    """Return the recorder's id of an event, since Jitsu's own id cannot be set."""
     if event["source"] == "jitsu":
         for name in ("properties", "traits"):
             value = json.loads(event[name] or "{}").get("driver_id")
@@ -197,7 +197,7 @@ def test_no_recorded_event_is_refused_and_the_books_balance(replay: Replay) -> N
     assert counted == len(replay.dispositions) == len(replay.events) == len(sent_ids)
 
 
-# What any client may rely on
+# Guarantees for all clients
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def web(collector: Collecting) -> Iterator[httpx.Client]:
 
 
 def post(web: httpx.Client, path: str, body: Any, **more: Any) -> httpx.Response:
-    """POST JSON, or bytes as they are."""
+    """POST JSON, or bytes unchanged."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return web.post(path, content=content, **more)
 
@@ -268,7 +268,7 @@ ASKED = [
 
 
 def test_every_sdk_s_paths_are_served() -> None:
-    """Written out: a path that leaves the table of routes must not leave this test."""
+    """A literal list: a path removed from the routes must fail here."""
     calls = ("track", "identify", "page", "screen", "group", "alias")
     assert {
         *(f"/v1/{name}" for name in calls),
@@ -345,7 +345,7 @@ def test_nothing_is_redirected(web: httpx.Client) -> None:
         ("body writeKey", "/v1/batch", {}, {"writeKey": KEY}),
         ("body api_key", "/batch/", {}, {"api_key": KEY}),
         ("body token", "/e/", {}, {"token": KEY}),
-        # The first that is a key counts: a page may have an old one in its headers.
+        # The first valid key counts: a page may have an old one in its headers.
         ("second", "/v1/batch", bearer("REVOKED"), {"writeKey": KEY}),
     ],
 )
@@ -451,7 +451,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 
 
 def admitted(answer: httpx.Response) -> list[str]:
-    """The ids that a request for receipts says are in."""
+    """Return the ids that the receipts report as admitted."""
     assert answer.status_code == 200, answer.text
     receipts = answer.json()["events"]
     assert {receipt["status"] for receipt in receipts} == {"admitted"}

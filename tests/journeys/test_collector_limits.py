@@ -1,4 +1,4 @@
-"""What the collector refuses, and that refusing costs it and others next to nothing."""
+"""Limits of the collector: refused requests, at almost no cost to it or others."""
 
 import gzip
 import http.client
@@ -49,7 +49,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
-    """One collector for all tests that leave it as it was."""
+    """One collector for all tests that do not change its state."""
     home = Home(tmp_path_factory.mktemp("shared") / "home")
     make_key(home, KEY)
     with collecting(home) as collector:
@@ -57,7 +57,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
 
 
 def peak_mb(process: int) -> float:
-    """The most memory it ever held."""
+    """Return the peak memory of a process."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(text.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -128,7 +128,7 @@ def nested_gzip() -> bytes:
 
 
 def zstd_runs() -> bytes:
-    """Four bytes make 128 KiB each."""
+    """Blocks of four bytes that decompress to 128 KiB each."""
     return zstandard.ZstdCompressor(level=1).compress(b" " * (100 * MB))
 
 
@@ -136,7 +136,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], int]] = {
     "gzip": (lambda: gzipped(64), 413),
     "zlib": (lambda: zlib.compress(b" " * (64 * MB)), 413),
     "zstd": (zstd_runs, 413),
-    "nested": (nested_gzip, 400),  # unpacked once: what comes out is no JSON
+    "nested": (nested_gzip, 400),  # decompressed once: the result is not JSON
     "members": (lambda: gzip.compress(b" " * MB) * 64, 413),
     "empty members": (lambda: gzip.compress(b"") * 50_000, 400),
     "cut off": (lambda: gzipped(1)[:-9], 400),
@@ -162,7 +162,7 @@ def test_a_bomb_neither_fills_memory_nor_holds_up_others(
 
 @contextmanager
 def bystander(collector: Collecting) -> Iterator[list[float]]:
-    """How long an ordinary sender waited for each answer meanwhile."""
+    """Measure how long a normal sender waits for each answer."""
     waits_s: list[float] = []
     is_over = threading.Event()
 
@@ -282,7 +282,7 @@ def test_broken_bodies_balance_too(seed: int) -> None:
 
 
 def test_slow_clients_do_not_hold_up_others(shared: Collecting) -> None:
-    """200 of them; that they are thrown out after a minute is in `tests/soak`."""
+    """200 clients; `tests/soak` checks that they are disconnected after a minute."""
     starts = (
         b"",
         b"POST /v1/tr",
@@ -301,7 +301,7 @@ def test_slow_clients_do_not_hold_up_others(shared: Collecting) -> None:
 
 
 def is_closed(one: socket.socket) -> bool:
-    """Whether the other side closes it before its time is over."""
+    """Return whether the other side closes the connection before the timeout."""
     with suppress(ConnectionError):
         while one.recv(1000):
             pass
@@ -445,7 +445,7 @@ def test_wrong_keys_get_one_answer(shared: Collecting) -> None:
 
 
 def test_how_much_of_a_key_fits_takes_the_same_time(shared: Collecting) -> None:
-    """The median of many; a comparison that stopped early would need far more keys."""
+    """Compares medians; finding a comparison that stops early would need more keys."""
     taken_s: dict[str, list[float]] = {"XK_TEST_1": [], "WK_TEST_2": []}
     connection = http.client.HTTPConnection(shared.url[7:])
     body = json.dumps(event("m"))
@@ -467,7 +467,7 @@ def test_how_much_of_a_key_fits_takes_the_same_time(shared: Collecting) -> None:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Of one's own signing, for this test."""
+    """Return a self-signed certificate."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
         [
@@ -482,7 +482,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def handshake(collector: Collecting, context: ssl.SSLContext) -> tuple[str, str]:
-    """Version and suite."""
+    """Return TLS version and cipher suite."""
     host, port = collector.url.removeprefix("https://").split(":")
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
@@ -535,7 +535,7 @@ def test_tls_is_1_2_or_later_and_has_no_cbc_suites(home: Home, tmp_path: Path) -
 
 @pytest.mark.servers
 def test_what_the_api_describes_never_fails(home: Home) -> None:
-    """Schemathesis, which SCHEMATHESIS names; longer in `tests/soak/faults.py`."""
+    """Runs the Schemathesis of SCHEMATHESIS; `tests/soak/faults.py` runs it longer."""
     tool = os.environ["SCHEMATHESIS"]
     with collecting(home) as collector:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Dagster as its users know it: `dg dev`, its API, and a run that is killed."""
+"""Dagster for its users: `dg dev`, its API, and a killed run."""
 
 import os
 import re
@@ -74,7 +74,7 @@ class Dagster:
         return str(launched["run"]["runId"])
 
     def ended(self, run: str) -> Any:
-        """The run's status and counts, once it has ended."""
+        """Wait for the run to end; return its status and counts."""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             found = self.ask(RUN, id=run)["runOrError"]
@@ -84,7 +84,7 @@ class Dagster:
         raise AssertionError(f"run {run} has not ended")
 
     def process(self, run: str) -> int:
-        """The process that executes the run's steps, once there is one."""
+        """Wait for the process that executes the run's steps, and return it."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             events = self.ask(PROCESS, id=run)["logsForRun"]["events"]
@@ -132,12 +132,12 @@ def loomline_dev(checkout: Checkout) -> Iterator[Dagster]:
         yield Dagster(port)
     finally:
         process.terminate()
-        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
+        process.wait(STOP_S + 60)  # extra time for a busy machine
         log.close()
 
 
 class Developing(Sending):
-    """A checkout as `loomline dev` finds it after the demo: instant and records set."""
+    """A checkout after the demo, with LOOMLINE_NOW and DAGSTER_HOME set."""
 
     def env(self) -> dict[str, str]:
         home = self.path / "data"

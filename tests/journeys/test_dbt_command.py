@@ -175,5 +175,5 @@ def test_only_a_demo_is_reset(checkout: Checkout) -> None:
     kept.parent.mkdir(parents=True)
     kept.write_text("mine")
     command = [str(checkout.bin / "loomline"), "demo", "--reset"]
-    assert "something other than a demo" in checkout.run(command, 2).stderr
+    assert "contains other files than a demo" in checkout.run(command, 2).stderr
     assert kept.read_text() == "mine"

@@ -1,4 +1,4 @@
-"""The demo as a newcomer sees it: twice, and after an audience was edited."""
+"""The demo for a new user: run twice, and again after an audience was edited."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ EVENTS = "6000"
 
 
 def sandbox_members(checkout: Checkout) -> dict[str, set[str]]:
-    """Audience → profile ids that the receiver holds, read from its own file."""
+    """Return the receiver's profile ids by audience, from its own file."""
     members: dict[str, dict[str, set[tuple[str, str]]]] = {}
     file = checkout.path / "data" / "demo" / "sandbox" / "sandbox.ndjson"
     for line in file.read_text().splitlines():
@@ -47,7 +47,7 @@ def current_members(checkout: Checkout) -> dict[str, set[str]]:
 
 
 def left_ever(checkout: Checkout) -> dict[str, int]:
-    """Audience → how many memberships have ended."""
+    """Return the count of ended memberships by audience."""
     path = checkout.path / "data" / "demo" / "warehouse.duckdb"
     with duckdb.connect(str(path), read_only=True) as warehouse:
         return dict(
@@ -66,7 +66,7 @@ def check_receiver(checkout: Checkout) -> None:
 
 
 def check_rules_and_requests(checkout: Checkout) -> None:
-    """What the shipped contract, transformation, webhook and form have done."""
+    """Check the results of the shipped contract, transformation, webhook and form."""
     held = checkout.json("quarantine", "list", "--limit", "1000")["events"]
     reasons = {(one["event"], one["reason"]) for one in held}
     assert reasons == {
@@ -103,7 +103,7 @@ def check_rules_and_requests(checkout: Checkout) -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[str, Any]]:
-    """A checkout with the demo behind it, to copy, and what the demo said."""
+    """A checkout after the demo, to copy, with the demo's output."""
     checkout = clone(tmp_path_factory.mktemp("demo") / "loomline")
     return checkout, checkout.json("demo", "--events", EVENTS)
 
@@ -115,7 +115,7 @@ def first(demo: tuple[Checkout, dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.fixture
 def ended(demo: tuple[Checkout, dict[str, Any]], tmp_path: Path) -> Checkout:
-    """A checkout of its own with the demo behind it."""
+    """A separate checkout after the demo."""
     path = tmp_path / "loomline"
     shutil.copytree(demo[0].path, path, symlinks=True)
     env = path / ".env"
@@ -173,14 +173,14 @@ def test_the_demo_twice_then_with_an_edited_audience(
     assert third["changes"] == {"aud_cart_abandoners": {"entered": 0, "left": left}}
     check_receiver(checkout)
 
-    # taken back at the same instant: the same people return, once
+    # undone at the same instant: the same people return, once
     model.write_text(text)
     fourth = checkout.json("demo", "--events", EVENTS)
     assert fourth["audiences"] == before
     assert fourth["pushes"]["crm_webhook"] == {"added": left, "removed": 0}
     check_receiver(checkout)
 
-    # built by hand: nothing new, and the demo goes on
+    # built with dbt: no changes, and the demo still works
     checkout.run([str(checkout.bin / "dbt"), "run", "-s", "aud_cart_abandoners+"])
     assert checkout.json("demo", "--events", EVENTS)["audiences"] == before
 

@@ -1,4 +1,4 @@
-"""`dg`, as Dagster's documentation has it, in a fresh checkout without any variable."""
+"""Dagster's documented `dg` commands, in a fresh checkout without variables."""
 
 import os
 import re

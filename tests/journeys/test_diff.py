@@ -1,4 +1,4 @@
-"""`loomline diff` announces what the next run then does, whatever was edited."""
+"""`loomline diff` predicts the next run, for every kind of edit."""
 
 import json
 import re
@@ -47,7 +47,7 @@ Members = dict[str, tuple[set[str], set[str]]]
 
 @dataclass(frozen=True)
 class Shop:
-    """A checkout with generated events and one run behind it."""
+    """A checkout with generated events, after one run."""
 
     checkout: Checkout
     generated: Path
@@ -78,7 +78,7 @@ class Shop:
         return diff(self.project, at=at, base=base)
 
     def run(self, at: datetime, *, push: bool = True) -> dict[tuple[str, str], object]:
-        """The next run; returns (added, removed, resent) by sync, if any."""
+        """Run; return (added, removed, resent) by changed sync."""
         with running(Models(self.project), at=at) as run:
             run.land()
             run.build()
@@ -104,7 +104,7 @@ class Shop:
         return int(str(self.rows(query)[0][0]))
 
     def changed(self, since: int) -> Members:
-        """Who entered and left in the runs after that number, by today's ids."""
+        """Return the current ids that entered and left in runs after that number."""
         found: Members = defaultdict(lambda: (set(), set()))
         for audience, change, profile_id in self.rows(
             "select audience, change, coalesce(a.profile_id, c.profile_id) "
@@ -132,7 +132,7 @@ class Shop:
         return {str(value) for (value,) in self.rows(query)}
 
     def fingerprint(self) -> dict[str, str]:
-        """Every file of the installation, but for locks and records."""
+        """Return hashes of the home's files, except locks."""
         return {
             str(path.relative_to(self.home.path)): sha256(path.read_bytes()).hexdigest()
             for path in self.home.path.rglob("*")
@@ -176,7 +176,7 @@ def announced_pushes(found: Diff) -> dict[tuple[str, str], object]:
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """The events of a day less than two months, run and pushed."""
+    """Run and push the events of two months without the last day."""
     folder = tmp_path_factory.mktemp("diff")
     generate(folder / "generated", events=3000, seed=7, compress=False)
     with Sandbox(folder / "box", SECRET) as box:
@@ -193,7 +193,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture
 def shop(first_run: Shop, tmp_path: Path) -> Iterator[Shop]:
-    """The same again for each test; what runs in this process works there."""
+    """A copy of it for each test, which this process uses as its project."""
     path = tmp_path / "loomline"
     shutil.copytree(first_run.path, path, symlinks=True)
     shop = Shop(Checkout(path), first_run.generated, first_run.url)
@@ -203,7 +203,7 @@ def shop(first_run: Shop, tmp_path: Path) -> Iterator[Shop]:
 
 @contextmanager
 def working_in(shop: Shop) -> Iterator[None]:
-    """What `loomline` would leave in the environment of its own process."""
+    """Set the environment variables that `loomline` sets in its process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "LOOMLINE_HOME": str(shop.home.path),
@@ -372,7 +372,7 @@ def test_against_a_commit_only_the_edit_is_told(
     print_diff(found)
     table = capsys.readouterr().out
     assert "aud_pricing_viewers" in table and "against commit" in table
-    assert "Moves by itself" not in table and "rebuilds all models" in table
+    assert "Unedited audiences" not in table and "rebuilds all models" in table
 
     git(shop, "stash", "-q")
     shop.run(at, push=False)
@@ -434,7 +434,7 @@ def test_outputs_name_no_person_and_production_stays_as_it_is(shop: Shop) -> Non
 
     markdown = file.read_text()
     assert f"| aud_readers | new | 0 | +{audience['entering']}" in markdown
-    assert "would wait" in markdown and "wait in the inbox" in markdown
+    assert "would be blocked" in markdown and "wait in the inbox" in markdown
     for text in (out, told, markdown):
         assert not re.search(r"[\w.]@\w", text)
         words = {*re.split(r"[\s|\"]+", text)}

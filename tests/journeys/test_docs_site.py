@@ -1,4 +1,4 @@
-"""`make docs`: one site of the pages and of dbt's, which fetches nothing."""
+"""`make docs`: one offline site with the pages and dbt's documentation."""
 
 import json
 import os
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 class Fetched(HTMLParser):
-    """What a browser would load from elsewhere to show a page."""
+    """Collects the URLs that a browser would load from other hosts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def fetched(html: str) -> list[str]:
 def site(
     project_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
-    """Its address and its folder, built as in a fresh clone."""
+    """Build the site in a fresh clone; yield its address and folder."""
     folder = tmp_path_factory.mktemp("docs")
     process = subprocess.Popen(
         [
@@ -110,7 +110,7 @@ def test_the_search_finds_every_page(site: tuple[str, Path]) -> None:
 
 @pytest.fixture
 def build(project_path: Path, tmp_path: Path) -> Callable[[str], str]:
-    """Builds a small project with a page of this text; returns what is wrong."""
+    """Build a small project with a page of this text; return the faults."""
     shutil.copytree(project_path / "docs" / "site", tmp_path / "docs" / "site")
     (tmp_path / "seeds").mkdir()
     (tmp_path / "seeds" / "types.csv").write_text("name\n")

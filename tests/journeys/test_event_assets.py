@@ -1,4 +1,4 @@
-"""What Dagster shows of the event tables, and of the files that assets come from."""
+"""Event tables and code references of assets in Dagster."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""An accepted event never stops a run, whatever is in it, and never makes it costly."""
+"""No accepted event can stop a run or make it expensive."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ KEY = "WK_TEST_1"
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run took."""
+    """Resources used by a run."""
 
     seconds: float
     peak_bytes: int  # resident, all its processes at one moment
@@ -34,7 +34,7 @@ class Spent:
 
 
 def run(home: Home) -> Spent:
-    """`loomline run`, which has to end well."""
+    """Run `loomline run`, which must succeed."""
     started = time.monotonic()
     process = subprocess.Popen(
         [*COMMAND, "run", "--no-push"],
@@ -71,7 +71,7 @@ def _resident(root: psutil.Process) -> int:
 
 
 def send(home: Home, count: int, seed: int, prefix: str) -> set[str]:
-    """Through a collector; the ids it said it had admitted, which are all."""
+    """Send events through a collector, which must admit all; return their ids."""
     admitted: set[str] = set()
     sent = list(hostile_events(count, seed, prefix))
     with collecting(home) as collector:

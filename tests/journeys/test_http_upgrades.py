@@ -1,4 +1,4 @@
-"""Requests that offer another protocol, and those sent behind them at once."""
+"""Requests with `Upgrade`, and requests that follow them on the connection."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def collector(home: Home) -> Iterator[Collecting]:
 
 
 def answers(collector: Collecting, *packets: bytes) -> list[int]:
-    """The statuses of all answers until the collector closes the connection."""
+    """Return the status of each answer until the collector closes the connection."""
     host, port = collector.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""Write keys from the command line, as a server in another process sees them."""
+"""Write keys of the command line, used by a server in another process."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What operators reach on the admin port, and not on the published one."""
+"""Routes of operators are on the admin port, and not on the public one."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
-    """One collector for all tests that leave it as it was."""
+    """One collector for all tests that do not change its state."""
     home = with_keys(tmp_path_factory.mktemp("operators") / "home")
     with collecting(home, "--workers", "2") as collector:
         yield collector
@@ -55,7 +55,7 @@ def status_of_stream(url: str, **asked: Any) -> int:
 
 
 def two_free_ports() -> int:
-    """A port that is free, as is the one after it."""
+    """Return a free port that is followed by another free one."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as one:
             port = int(one.getsockname()[1])
@@ -73,7 +73,7 @@ def tail(home: Home, *arguments: str) -> "Tail":
 
 
 class Tail:
-    """`loomline tail` in a process of its own."""
+    """Runs `loomline tail` in a separate process."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -81,7 +81,7 @@ class Tail:
         )
 
     def watches(self) -> str:
-        """The address that it says it watches."""
+        """Return the address that it reports to watch."""
         assert self._process.stderr is not None
         line = self._process.stderr.readline()
         assert line.startswith("Watching "), line
@@ -143,13 +143,13 @@ def test_a_key_in_the_address_opens_no_live_view(shared: Collecting, name: str) 
 def test_tail_finds_the_collector_of_its_home(home: Home) -> None:
     code, _, said = tail(home).ended()
     assert code == 2
-    assert "No collector runs on" in said and "loomline collect" in said
+    assert "No collector is running on" in said and "loomline collect" in said
     with collecting(home) as collector:
         watching = tail(home)
         assert watching.watches() == collector.admin_url
         watching.stop()
         code, _, said = tail(home, "--url", collector.url).ended()
-        assert code == 2 and "leave out --url" in said
+        assert code == 2 and "remove --url" in said
     assert tail(home).ended()[0] == 2
     with collecting(home, "--admin-host", "0.0.0.0") as collector:
         assert collector.admin_url.startswith("http://0.0.0.0:")

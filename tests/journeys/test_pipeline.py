@@ -1,7 +1,7 @@
-"""The definitions without a daemon: killed anywhere, stopped by checks, resident.
+"""The definitions without a daemon: killed runs, failed checks, `--watch`.
 
-Everything here is on events of a made-up shop; a home that has landed them and one that
-has also run once are made a single time and copied.
+All tests use events of the demo's shop. One home with landed events and one after a run
+are created once and copied.
 """
 
 import os
@@ -60,7 +60,7 @@ from raw.acks
 
 @dataclass
 class Installation:
-    """A home, the project it belongs to, and what its runs go through."""
+    """A home, its project, and the pipeline for its runs."""
 
     project: Project
     pipeline: Pipeline
@@ -90,7 +90,7 @@ class Installation:
             return sorted(warehouse.sql(query).fetchall(), key=repr)
 
     def state(self) -> dict[str, list[tuple[Any, ...]]]:
-        """What readers and destinations see of this installation."""
+        """Return the tables and deliveries of the installation."""
         found = {table: self.rows(f"from {table}") for table in TABLES}
         return found | {"members": self.rows(MEMBERS), "pushed": self.rows(PUSHED)}
 
@@ -111,7 +111,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def landed(project_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Events have landed, nothing has run."""
+    """An installation with landed events and no run."""
     home = Home(tmp_path_factory.mktemp("landed"))
     prepare(home)
     generate(home.path / "generated", events=1500, seed=7, as_of=AS_OF)
@@ -127,7 +127,7 @@ def has_run(
     box: Sandbox,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Installation:
-    """A run has ended well."""
+    """An installation after a successful run."""
     found = installation(project_path, landed, tmp_path_factory.mktemp("has-run"))
     found.run()
     return found
@@ -141,7 +141,7 @@ def installation(project_path: Path, home: Home, folder: Path) -> Installation:
 
 
 def differences(one: Installation, other: Installation) -> list[str]:
-    """Tables that differ, with a count and an example; short, unlike pytest's own."""
+    """Return differing tables with a count and an example."""
     found = []
     theirs = other.state()
     for name, rows in one.state().items():
@@ -192,7 +192,7 @@ DIE = f"import sys; from {__name__} import run_and_die; run_and_die(sys.argv[1])
 
 
 def run_and_die(point: str) -> None:
-    """Run the installation of the environment, and be killed there."""
+    """Run the configured installation, and kill this process at a given point."""
     owner, name, times = POINTS[point]
     call = getattr(owner, name)
     left = times
@@ -228,7 +228,7 @@ def test_what_is_broken_is_not_pushed_nor_published(
         Installation(broken.project, Pipeline(broken.project)).run()
     assert nothing_went_out()
 
-    profiles.write_text(good + "\nlimit 0\n")  # all who were there are gone
+    profiles.write_text(good + "\nlimit 0\n")  # removes all profiles
     with pytest.raises((ModelsFailed, ChecksFailed)):
         Installation(broken.project, Pipeline(broken.project)).run()
     assert nothing_went_out()

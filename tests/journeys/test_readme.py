@@ -1,4 +1,4 @@
-"""The README, followed from its first command to its last in a fresh checkout."""
+"""Runs the README's commands from first to last in a fresh checkout."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def commands() -> list[str]:
 def staying(
     checkout: Checkout, command: str, addresses: tuple[str, ...]
 ) -> Iterator[None]:
-    """The command, once it answers everywhere; stopped at the end."""
+    """Start the command and wait for all its addresses; stop it at the end."""
     process = subprocess.Popen(
         command,
         shell=True,
@@ -66,7 +66,7 @@ def staying(
         yield
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(STOP_S + 60)  # what the limit leaves over is for a busy machine
+        process.wait(STOP_S + 60)  # extra time for a busy machine
     for address in addresses:  # it took everything it had started with it
         try:
             httpx.get(address, timeout=5)
@@ -77,7 +77,7 @@ def staying(
 
 @dataclass(frozen=True)
 class SmallDemo(Checkout):
-    """A checkout whose demo has a fortieth of the events; all else is the same."""
+    """A checkout whose demo has a fortieth of the events."""
 
     def env(self) -> dict[str, str]:
         return super().env() | {"LOOMLINE_DEMO_EVENTS": "5000"}

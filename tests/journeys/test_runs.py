@@ -1,4 +1,4 @@
-"""Runs that meet something in their way: an outage, a limit, an open file, the past."""
+"""Runs with obstacles: an outage, a limit, an open file, an earlier as-of instant."""
 
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.support.collecting import wait_until
 
 
 def syncs(checkout: Checkout) -> list[tuple[int, ...]]:
-    """eligible, unchanged, added, pending of each run at the webhook, in order."""
+    """Return eligible, unchanged, added and pending of each run at the webhook."""
     path = checkout.path / "data" / "warehouse.duckdb"
     with duckdb.connect(str(path), read_only=True) as warehouse:
         return warehouse.sql(
@@ -111,7 +111,7 @@ def test_an_open_file_the_past_and_other_rules(sending: Sending) -> None:
 
 @contextmanager
 def building(sending: Sending, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """A run while dbt builds the models."""
+    """Start a run and wait until dbt builds the models."""
     running = subprocess.Popen(
         [str(sending.bin / "loomline"), "run", "--no-push", *arguments],
         cwd=sending.path,
@@ -134,7 +134,10 @@ def test_a_watch_that_is_stopped_in_a_run_ends_and_the_next_run_carries_on(
     with building(sending, "--watch") as watching:
         watching.terminate()
         _, said = watching.communicate(timeout=120)
-    assert (watching.returncode, said) == (0, "Stopped; the next run carries on.\n")
+    assert (watching.returncode, said) == (
+        0,
+        "Stopped. The next run resumes the work.\n",
+    )
     assert not (sending.path / "data" / "published").exists()
     sending.loomline("run", "--no-push")
     assert sending.json("sql", "select count(*) from staging.events")["rows"] == [[3]]

@@ -24,7 +24,7 @@ JITSU_KEY = "WK_TEST_1:secret_1"
 
 @dataclass(frozen=True)
 class Sdk:
-    """One SDK as the guide shows it."""
+    """One SDK, configured as in the guide."""
 
     name: str
     types: tuple[str, ...]  # that it has calls for
@@ -81,7 +81,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def tracked(home: Home) -> list[int]:
-    """The numbers of the many, as they are stored."""
+    """Return the numbers of the stored events."""
     return sorted(
         event["properties"]["n"]
         for event in stored(home).values()
@@ -131,7 +131,7 @@ def test_a_page_s_burst_is_stored_once_each(sdk: Sdk, home: Home) -> None:
 def test_a_collector_killed_in_the_middle_loses_and_repeats_nothing(
     sdk: Sdk, home: Home
 ) -> None:
-    """Jitsu's never sends anything again: the guide says so."""
+    """Jitsu's SDK never retries, as the guide says."""
     make_key(home, sdk.key)
     with browser_page() as page:
         with collecting(home) as collector:
@@ -148,7 +148,7 @@ def test_a_collector_killed_in_the_middle_loses_and_repeats_nothing(
 
 @pytest.mark.parametrize("sdk", SDKS[:2], ids=lambda sdk: sdk.name)
 def test_what_came_too_fast_comes_again_later(sdk: Sdk, home: Home) -> None:
-    """PostHog's and Jitsu's drop it: the guide says so."""
+    """PostHog's and Jitsu's SDKs drop these events, as the guide says."""
     make_key(home, sdk.key, rate=10, burst=3)
     with collecting(home) as collector, browser_page() as page:
         page.do(constructor(sdk.name, collector, sdk.key))

@@ -1,4 +1,4 @@
-"""Node.js SDKs, unmodified, send to a collector what nothing may lose or repeat."""
+"""Unmodified Node.js SDKs: the collector stores each event exactly once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ JITSU_KEY = "WK_TEST_1:secret_1"
 
 @dataclass(frozen=True)
 class Sdk:
-    """One SDK as the guide shows it."""
+    """One SDK, configured as in the guide."""
 
     name: str
     calls: str  # one of each type
@@ -138,7 +138,7 @@ def test_batches_arrive_whole(sdk: Sdk, home: Home) -> None:
 def test_a_collector_killed_in_the_middle_loses_and_repeats_nothing(
     sdk: Sdk, home: Home
 ) -> None:
-    """RudderStack's gives up after 1.5 s: the guide says so, and what to do."""
+    """RudderStack's SDK gives up after 1.5 s; the guide says so and what to do."""
     make_key(home, KEY)
     with node_program() as program:
         with collecting(home) as collector:
@@ -164,7 +164,7 @@ def test_a_collector_killed_in_the_middle_loses_and_repeats_nothing(
     ids=lambda value: getattr(value, "name", None),
 )
 def test_what_came_too_fast_comes_again_later(sdk: Sdk, count: int, home: Home) -> None:
-    """RudderStack's tries three times again: a longer queue than this is cut short."""
+    """RudderStack's SDK retries three times, which truncates longer queues."""
     make_key(home, KEY, rate=50, burst=10)
     with collecting(home) as collector, node_program() as program:
         program.do(constructor(sdk.name, collector, KEY))
@@ -215,7 +215,7 @@ def test_posthog_s_newer_protocol_stores_every_event(home: Home) -> None:
 
 
 def test_jitsu_s_calls_arrive_once_each(home: Home) -> None:
-    """Its ids cannot be set, and it never sends anything again."""
+    """The SDK never retries, and its ids cannot be set."""
     make_key(home, JITSU_KEY)
     with collecting(home) as collector, node_program() as program:
         program.do(constructor("Jitsu", collector, JITSU_KEY))

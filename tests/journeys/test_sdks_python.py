@@ -1,4 +1,4 @@
-"""Python SDKs, unmodified, send to a collector what nothing may lose or repeat."""
+"""Unmodified Python SDKs: the collector stores each event exactly once."""
 
 import subprocess
 from dataclasses import dataclass
@@ -61,12 +61,12 @@ client.shutdown()
 
 @dataclass(frozen=True)
 class Sdk:
-    """One SDK as the guide shows it."""
+    """One SDK, configured as in the guide."""
 
     name: str
     calls: str  # one of each type, and the end
     track: str  # the nth of many
-    fast: str  # an option that makes its queue go out at once
+    fast: str  # option that flushes the queue immediately
 
     def id(self, n: int) -> str:
         return str(UUID(int=n)) if self.name.startswith("PostHog") else f"m{n}"
@@ -95,7 +95,7 @@ def home(tmp_path: Path) -> Home:
 def client_of(
     sdk: Sdk, collector: Collecting, *options: str, without: str | None = None
 ) -> str:
-    """The guide's constructor, with more options or without one of its own."""
+    """Return the guide's constructor with added or removed options."""
     code = constructor(sdk.name, collector, KEY)
     if without is not None:
         code = code.replace(f", {without}", "")
@@ -126,7 +126,7 @@ def test_every_call_arrives_with_its_meaning(sdk: Sdk, home: Home) -> None:
     )
     assert (order["properties"]["total"], order["properties"]["nan"]) == (42.5, None)
     assert group["group_id"] == "acme" and group["traits"]["employees"] == 120
-    # PostHog's names the ids the other way round; what counts is that both are there.
+    # PostHog's SDK swaps the names of the ids; both must be present.
     assert {"old", "u1"} <= {
         alias[name] for name in ("previous_id", "user_id", "distinct_id")
     }

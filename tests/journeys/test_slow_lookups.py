@@ -1,4 +1,4 @@
-"""A service that lookups ask and that does not answer: whom it keeps waiting."""
+"""A lookup service that does not answer delays only its own lookups."""
 
 import gzip
 import json
@@ -52,7 +52,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def collector(home: Home, service: Service, tmp_path: Path) -> Iterator[Collecting]:
-    """A collector with a lookup in a service that does not answer for now."""
+    """A collector with a lookup in a service that does not answer."""
     project = tmp_path / "project"
     shutil.copytree(PROJECT / "seeds", project / "seeds")
     shutil.copy(PROJECT / "dbt_project.yml", project)
@@ -125,5 +125,5 @@ def test_only_so_many_requests_wait_for_lookups(
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """Everything until the other side closes."""
+    """Read until the other side closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))

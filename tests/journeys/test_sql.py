@@ -1,4 +1,4 @@
-"""`loomline sql`: what a person and a program get from the published tables."""
+"""`loomline sql` for people and programs."""
 
 import json
 import os
@@ -25,7 +25,7 @@ AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 
 @pytest.fixture
 def home(checkout: Checkout) -> Home:
-    """A home with two small tables, published."""
+    """A home with two small published tables."""
     home = Home(checkout.path / "data")
     home.path.mkdir()
     with duckdb.connect(str(home.warehouse)) as warehouse:
@@ -180,7 +180,7 @@ def test_what_was_sent_and_refused_answers_with_its_reason(checkout: Checkout) -
         ["m1", "quarantined", reason, "Plan Changed"],
         ["m2", "rejected", "missing_identity", "Viewed"],
     ]
-    # received = what became of it at admission = what became of it in the models
+    # received = dispositions of admission = dispositions of the models
     assert asked(
         "select (select sum(items) from raw.received_counts),"
         " (select count(*) from raw.dispositions),"
@@ -278,13 +278,13 @@ class Terminal:
         self._unread = ""
 
     def type(self, text: str) -> None:
-        # Key by key, as people do: of many at once readline may leave the last unread.
+        # Key by key, as people type: readline can leave the last of many keys unread.
         for key in text:
             os.write(self._descriptor, key.encode())
             time.sleep(0.005)
 
     def until(self, text: str) -> str:
-        """What is printed up to and with the text."""
+        """Return the output up to and including the text."""
         deadline = time.monotonic() + 60
         while text not in self._unread:
             assert time.monotonic() < deadline, self._unread
@@ -294,9 +294,9 @@ class Terminal:
         return found
 
     def interrupted(self) -> str:
-        """What is printed on Ctrl-C, until there is a new prompt and nothing more.
+        """Press Ctrl-C; return the output up to the next prompt.
 
-        Pressed again if need be: readline misses one that comes while it draws.
+        Presses again if needed: readline misses the key while it redraws.
         """
         found = ""
         for _ in range(20):
@@ -349,7 +349,7 @@ def test_the_prompt(checkout: Checkout, home: Home, tmp_path: Path) -> None:
         shell.type("as answer;\n")
         assert "42" in shell.until("loomline> ")
 
-        # An error is told and the prompt goes on, with what was made before.
+        # After an error the prompt continues, with the tables created before.
         shell.type("create table mine as select 'kept' as a;\n")
         shell.until("loomline> ")
         shell.type("from nowhere;\n")

@@ -5,7 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestration.pipeline.model_errors import parse_failure, run_failures
+from orchestration.pipeline.model_errors import (
+    parse_failure,
+    run_failures,
+    without_values,
+)
 
 CONDITIONS = """
 {% macro event_count(event, at_least=1, within_days=none) -%}{%- endmacro %}
@@ -180,3 +184,30 @@ def test_no_value_of_a_row_is_told(project: Path) -> None:
     )
     found = told(project, message, PLAIN)
     assert found.startswith("models/audiences/aud_one.sql: ") and "secret" not in found
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "Conversion Error: Could not convert string 'Ann O'Brien 0612' to INT32",
+            "Conversion Error: Could not convert string '…' to INT32",
+        ),
+        (
+            "Conversion Error: Type INT64 with value 33612345678 can't be cast to INT8",
+            "Conversion Error: Type INT64 with value … can't be cast to INT8",
+        ),
+        (
+            'Invalid Input Error: Malformed JSON, at end. Input: "{"name": "Jo"',
+            "Invalid Input Error: Malformed JSON, at end. Input: '…'",
+        ),
+        (
+            "Conversion Error: Could not convert string 'x' to INT32\n\nLINE 3: cast(a",
+            "Conversion Error: Could not convert string '…' to INT32\n\nLINE 3: cast(a",
+        ),
+        ("Binder Error: no column 'emial'", "Binder Error: no column 'emial'"),
+        ("Catalog Error: mail ann@example.com", "Catalog Error: mail …@…"),
+    ],
+)
+def test_a_message_holds_no_value_of_a_row(said: str, told: str) -> None:
+    assert without_values(said) == told

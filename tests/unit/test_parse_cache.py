@@ -19,6 +19,10 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], st
     (project / MODEL).parent.mkdir(parents=True)
     (project / MODEL).write_text("select 1 as profile_id")
     (project / "dbt_project.yml").write_text("{name: loomline, profile: loomline}")
+    (project / "models/schema.yml").write_text(
+        "models: [{name: aud_all, config: {alias: "
+        "\"all{{ env_var('SCHEMA_SUFFIX', '') }}\"}}]"
+    )
     (project / "profiles.yml").write_text(
         "loomline: {target: dev, outputs: {dev: {type: duckdb, "
         "path: \"{{ env_var('LOOMLINE_HOME') }}/warehouse.duckdb\"}}}"
@@ -37,8 +41,8 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], st
 
 
 def written(folder: Path) -> int:
-    """When dbt wrote what it parsed."""
-    return (folder / "project/target/partial_parse.msgpack").stat().st_mtime_ns
+    """When dbt last parsed the project."""
+    return (folder / "project/target/loomline_parsed").stat().st_mtime_ns
 
 
 def test_another_home_or_a_touched_file_parses_nothing(
@@ -52,7 +56,9 @@ def test_another_home_or_a_touched_file_parses_nothing(
     assert written(tmp_path) == before
 
 
-@pytest.mark.parametrize("change", ["model", "new file", "variable", "cache"])
+@pytest.mark.parametrize(
+    "change", ["model", "new file", "target", "variable", "package", "cache"]
+)
 def test_a_change_is_parsed(
     parse: Callable[[str], str],
     tmp_path: Path,
@@ -68,8 +74,12 @@ def test_a_change_is_parsed(
         (project / MODEL).write_text(text)
     elif change == "new file":
         (project / MODEL).with_name("aud_more.sql").write_text("select 1 as profile_id")
-    elif change == "variable":
+    elif change == "target":
         monkeypatch.setenv("DBT_TARGET", "dev")
+    elif change == "variable":
+        monkeypatch.setenv("SCHEMA_SUFFIX", "_test")
+    elif change == "package":
+        (project / "packages.yml").write_text("packages: []")
     else:
         (project / "target/partial_parse.msgpack").write_bytes(b"cut off")
     assert parse("one") == text

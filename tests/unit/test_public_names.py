@@ -49,20 +49,12 @@ ARCHAIC = re.compile(r"\b(anew|nobody|somebody|whoever|of\s+itself)\b", re.IGNOR
 """Words that stand in for a name; the thing's own name reads better."""
 
 PLAIN = (
-    *("CONTRIBUTING.md", "SECURITY.md", "seeds/*.yml"),
-    *("connectors/*.py", "connectors/events/**/*", "connectors/ingest/*"),
-    *("connectors/landing/*", "connectors/destinations/*", "connectors/sources/**/*"),
-    *("macros/**/*.sql", "models/**/*.sql", "benchmarks/*"),
-    *(
-        "orchestration/diff/*",
-        "orchestration/expectations/*",
-        "orchestration/snapshot/*",
-    ),
-    *("orchestration/project.py", "orchestration/audiences.py"),
-    *("orchestration/sqlmesh_project.py", "docs/decisions/*", "docs/deploy/**/*"),
-    *("docs/deploy.md", "docs/diff.md", "docs/event-tables.md", "docs/identity.md"),
-    *("docs/instrument.md", "docs/keys.md", "docs/performance.md"),
-    *("docs/published.md", "docs/reliability.md", "docs/rules.md", "docs/sqlmesh.md"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *("docs/*.md", "docs/decisions/*", "docs/deploy/**/*"),
+    *("connectors/**/*", "orchestration/**/*", "benchmarks/*"),
+    *("macros/**/*", "models/**/*", "seeds/*.yml"),
+    *("tests/journeys/*.py", "tests/warehouse/*.py"),
+    *(".ci/run", ".ci/*.py", ".ci/*/install", ".ci/sdks/program.*", ".ci/sdks/*.mjs"),
 )
 """Files whose prose and names are free of them."""
 

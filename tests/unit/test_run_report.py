@@ -48,11 +48,11 @@ def test_a_pipe_gets_plain_lines_with_every_name_whole(
     result: RunResult, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_run(result, home)
-    told = capsys.readouterr().out
-    lines = [" ".join(line.split()) for line in told.splitlines()]
+    output = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in output.splitlines()]
     name = result.audiences[0].audience
     assert lines[:-1] == [
-        "No new file has landed.",
+        "No new files.",
         "Audiences",
         "audience members entered left",
         f"{name} 1,200 +10 -3",
@@ -65,7 +65,7 @@ def test_a_pipe_gets_plain_lines_with_every_name_whole(
         "Dagster run: run-1",
     ]
     assert lines[-1].startswith("start 1.0 s, models 20.0 s; ")
-    assert not set(told) & set("┃│━\x1b")
+    assert not set(output) & set("┃│━\x1b")
 
 
 def test_without_pushes_there_is_no_word_of_them(
@@ -75,7 +75,7 @@ def test_without_pushes_there_is_no_word_of_them(
     assert "ushed" not in capsys.readouterr().out
     result.pushes.clear()
     print_run(result, home)
-    assert "Nothing had to be pushed." in capsys.readouterr().out
+    assert "There was nothing to push." in capsys.readouterr().out
 
 
 def test_json_says_the_same(result: RunResult, home: Home) -> None:
@@ -141,6 +141,6 @@ def test_an_import_tells_refused_items_and_empty_files(
     done = Imported(received=5, files=1, files_empty=1)
     done.dispositions.update(admitted=2, rejected=2, quarantined=1)
     print_imported(done)
-    told = capsys.readouterr().out
-    assert "3 items rejected or quarantined: `loomline quarantine list`" in told
-    assert "1 empty file" in told and "before" not in told
+    output = capsys.readouterr().out
+    assert "3 items rejected or quarantined: `loomline quarantine list`" in output
+    assert "1 empty file" in output and "earlier" not in output

@@ -1,4 +1,4 @@
-"""A home folder and the models on it; dbt reads the project once for all tests."""
+"""Home folders with models; dbt parses the project once for all tests."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.warehouses import MakeWarehouse, Warehouse
 
 @pytest.fixture(scope="session")
 def _parsed() -> list[Models]:
-    """Holds models that have read the project, once there were any."""
+    """Cache for models that have parsed the project."""
     return []
 
 
@@ -25,7 +25,7 @@ def make_warehouse(
     monkeypatch: pytest.MonkeyPatch,
     _parsed: list[Models],
 ) -> MakeWarehouse:
-    """Makes an empty installation at each call."""
+    """Return a function that creates an empty installation."""
     made: list[Warehouse] = []
 
     def make() -> Warehouse:

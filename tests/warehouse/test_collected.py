@@ -1,6 +1,6 @@
-"""What a collector accepted becomes rows of `staging`: each message once, all balanced.
+"""Collected events become rows of `staging`: each message once, with balanced counts.
 
-Segments are made by the real admission, without a server.
+The real admission writes the segments, without a server.
 """
 
 import json
@@ -32,7 +32,7 @@ STAGED = "+stg_events +stg_dispositions"
 
 
 class Collected:
-    """Takes bodies as a collector's worker does, into segments of a home."""
+    """Writes request bodies to segments of a home, as a collector's worker does."""
 
     def __init__(self, home: Home) -> None:
         self.folder = segments_folder(home)
@@ -44,7 +44,7 @@ class Collected:
         self._count = 0
 
     def take(self, *bodies: Any, scope: str = "web", name: str = "web") -> Path:
-        """One segment, with a line a body; bytes are taken as they are."""
+        """Write a segment with one line per body; bytes are used unchanged."""
         self._count += 1
         lines = []
         for body in bodies:
@@ -97,7 +97,7 @@ def home(tmp_path: Path) -> Home:
 
 
 DUPLICATES: dict[str, tuple[list[Any], Counter[str]]] = {
-    # Bodies, and what becomes of their items.
+    # Bodies, and the dispositions of their items.
     "in one body": (
         [{"batch": [call("m"), call("m")]}],
         Counter(accepted=1, duplicate=1),
@@ -158,7 +158,7 @@ DUPLICATES: dict[str, tuple[list[Any], Counter[str]]] = {
 
 
 def test_a_message_is_one_row_however_often_it_came(warehouse: Warehouse) -> None:
-    """Each shape in a scope of its own; landed in two halves, the second again."""
+    """Each shape in its own scope, landed in two halves, the second one twice."""
     collected = Collected(warehouse.home)
     segments = [
         collected.take(*bodies, scope=f"s{number}", name=f"s{number}")
@@ -219,7 +219,7 @@ HOSTILE = [
 
 
 def test_hostile_names_are_names(warehouse: Warehouse) -> None:
-    """As event, property, trait, group and id; nothing runs, nothing is lost."""
+    """As event, property, trait, group and id: nothing is executed or lost."""
     collected = Collected(warehouse.home)
     calls = [
         call(
@@ -285,7 +285,7 @@ def test_hostile_names_are_names(warehouse: Warehouse) -> None:
 def test_times_of_clients_are_read_or_replaced_and_never_lose_an_event(
     home: Home, sent: Any, kept: str | None
 ) -> None:
-    """More shapes in `tests/unit/test_clock.py`."""
+    """`tests/unit/test_clock.py` has more formats."""
     Collected(home).take(call("m", timestamp=sent))
     (row,) = landed(home, "events")
     expected = row["received_at"] if kept is None else datetime.fromisoformat(kept)

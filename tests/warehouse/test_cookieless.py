@@ -1,4 +1,4 @@
-"""People who send no identifier until they say who they are, through a collector."""
+"""Visitors without identifiers until they identify, through a collector."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ class Site:
         self._collector = collector
 
     def send(self, *calls: dict[str, Any], key: str = "ASKS", **more: str) -> list[str]:
-        """What became of each call; all are of one request, with these headers too."""
+        """Send the calls in one request; return their reasons or statuses."""
         answer = self._collector.post(
             "/v1/batch?receipts=1",
             {"batch": calls},
@@ -36,7 +36,7 @@ class Site:
 
 @pytest.fixture
 def site(warehouse: Warehouse) -> Iterator[Site]:
-    """With one key that asks for analytics, and one that asks for advertising."""
+    """A site with one key for `analytics` and one for `advertising`."""
     home = warehouse.home
     for key, category in (("ASKS", "analytics"), ("ASKS_ADS", "advertising")):
         policy = Policy(fingerprint=category)
@@ -54,7 +54,7 @@ def identify(user: str, **more: Any) -> dict[str, Any]:
 
 
 def build(warehouse: Warehouse) -> dict[str, set[str]]:
-    """The messages of each profile, by its id."""
+    """Return the messages by profile id."""
     land_inbox(warehouse.home, PROJECT)
     warehouse.build(at=datetime.now(UTC) + timedelta(minutes=1), select=PEOPLE)
     found: dict[str, set[str]] = {}
@@ -91,7 +91,7 @@ def test_an_office_behind_one_address_never_becomes_one_person(
     site.send(view("unknown too"))
     site.send(view("anns", anonymousId="anns-cookie"))
     site.send(view("bobs", anonymousId="bobs-cookie"))
-    # Two who have not said who they are, the second behind a placeholder.
+    # Two unidentified visitors, the second with a placeholder id.
     site.send(
         {"type": "identify", "messageId": "c", "anonymousId": "cleos-cookie"},
         identify("null", anonymousId="dans-cookie"),

@@ -1,4 +1,4 @@
-"""What dbt reads of the project: public tables and their contracts, descriptions."""
+"""The project as dbt reads it: contracts of public tables, and descriptions."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ def models(warehouse: Warehouse) -> dict[str, ModelNode]:
 
 
 def faults(nodes: Iterable[ModelNode]) -> Iterator[str]:
-    """What a public model lacks; an audience is one file, so it needs no contract."""
+    """Yield what public models lack; audiences are one file and need no contract."""
     for node in nodes:
         if node.access != "public" or node.name.startswith("aud_"):
             continue
@@ -91,7 +91,7 @@ def test_the_tables_have_the_types_of_their_contracts(warehouse: Warehouse) -> N
 
 
 def test_events_are_stored_by_name_and_time(warehouse: Warehouse) -> None:
-    """A contract makes dbt insert into a table; the order of the query is kept."""
+    """With a contract dbt inserts into a table, in the order of the query."""
     warehouse.land(
         [
             {
@@ -126,7 +126,7 @@ def columns(project: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_a_description_stands_once(project_path: Path) -> None:
-    """Columns that mean the same share a block of models/columns.md."""
+    """Columns with the same meaning share a block of models/columns.md."""
     written = Counter(
         column["description"].strip()
         for _, column in columns(project_path)
@@ -157,7 +157,7 @@ def test_every_block_is_used_by_several_columns(
 def test_no_file_is_read_again_because_a_run_has_other_variables(
     warehouse: Warehouse,
 ) -> None:
-    """dbt notes the variables that a file reads, and reads it again for new values."""
+    """dbt parses a file again if a variable that it reads has a new value."""
     read = Models(warehouse.models.project)
     read.parse()
     manifest = read._manifest

@@ -1,4 +1,4 @@
-"""Every query that README and docs/ show is one that the published tables answer."""
+"""Every query in README and docs/ runs on the published tables."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ ORPHAN = {"type": "track", "event": "Viewed", "messageId": "m2"}
 
 
 def queries(project: Path) -> list[tuple[str, str]]:
-    """Page and statement: what `loomline sql` is given, and blocks of SQL."""
+    """Yield page and statement: arguments of `loomline sql`, and blocks of SQL."""
     found = []
     for path in [project / "README.md", *sorted((project / "docs").glob("*.md"))]:
         text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One typed table per event: nothing is lost, and no order of arrival changes it."""
+"""One typed table per event, complete and independent of the order of arrival."""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ Tables = dict[str, tuple[list[tuple[str, str]], list[str]]]  # columns and rows
 
 
 def track(event: str, number: int, properties: Any, **more: Any) -> dict[str, Any]:
-    """A call received `number` seconds after the start; its id says the number."""
+    """Return a call received `number` seconds after the start, with it as id."""
     return {
         "type": "track",
         "event": event,
@@ -41,7 +41,7 @@ def quoted(name: str) -> str:
 
 
 def event_tables(warehouse: Warehouse) -> Tables:
-    """All that is in the schema, but for the history of changes and what dbt made."""
+    """Return the tables of the schema, without side tables and properties."""
     found: Tables = {}
     names = warehouse.rows(
         "select table_name from duckdb_tables() where schema_name = 'events' "
@@ -58,7 +58,7 @@ def event_tables(warehouse: Warehouse) -> Tables:
 
 
 def columns(warehouse: Warehouse, event: str) -> dict[str, tuple[str, str]]:
-    """Column and type by the path of the property."""
+    """Return column and type by property path."""
     return {
         path: (name, kind)
         for path, name, kind in warehouse.rows(
@@ -83,7 +83,7 @@ def changes(warehouse: Warehouse) -> list[tuple[Any, ...]]:
 
 
 def made(warehouse: Warehouse) -> dict[str, int]:
-    """The catalog's number of each event table: another one when it was made again."""
+    """Return the catalog id of each event table, which changes when it is rebuilt."""
     return dict(
         warehouse.rows(
             "select table_name, table_oid from duckdb_tables() "
@@ -271,7 +271,7 @@ def test_hostile_names_are_columns_that_hold_their_values(warehouse: Warehouse) 
     warehouse.land(
         [
             track("shown", 0, {name: n for n, name in enumerate(HOSTILE)}),
-            # Names alone, one by one, as what came first has the plain one.
+            # Only names, one at a time, since the first arrival gets the plain name.
             *(track("each", n, {name: n}) for n, name in enumerate(HOSTILE)),
         ],
         "app",
@@ -389,7 +389,7 @@ def test_an_event_of_50000_properties_keeps_them_in_json_and_500_in_columns(
     found = columns(warehouse, "wide")
     held = [path for path, (column, _) in found.items() if column]
     assert held == ["/kept", *(f"/k{n:05}" for n in range(499))]
-    assert len(found) == 1_000  # that there are more is told, not each of them
+    assert len(found) == 1_000  # further properties are counted, not listed
     assert values(warehouse, "wide", "kept") == [1, 2]
     assert values(warehouse, "wide", "k00498") == [None, 498]
     (row,) = warehouse.rows(
@@ -397,7 +397,7 @@ def test_an_event_of_50000_properties_keeps_them_in_json_and_500_in_columns(
         "from staging.int_events where properties ->> 'kept' = '2'"
     )
     assert row == (50_001, "49999")
-    # Later runs know nothing of the others, and a later name takes no column away.
+    # Later runs do not know the others, and a later name removes no column.
     assert warehouse.count("events.int_event_properties") == 1_001
     before = event_tables(warehouse)
     warehouse.land([track("wide", 2, {"a": 1, "kept": 3})], "app")
@@ -409,7 +409,7 @@ def test_an_event_of_50000_properties_keeps_them_in_json_and_500_in_columns(
 def test_a_property_without_room_that_was_sent_earlier_still_holds_all_its_values(
     make_warehouse: MakeWarehouse,
 ) -> None:
-    """Its first arrival was text and is forgotten; the import brings an integer."""
+    """Its first arrival was text and is not recorded; the import has an integer."""
     calls = [
         track("wide", 10, {f"p{n:04}": n for n in range(1_200)} | {"p1100": "text"}),
         track("wide", 1, {"p1100": 7, "early": True}),
@@ -501,7 +501,7 @@ NAMES = ["total", "Total", "TOTAL", "a", "A.b", "a_b", "at", "order", "Order", "
 
 
 def random_calls(rng: Random, count: int) -> list[dict[str, Any]]:
-    """Few names and few messages: collisions, contradictions and ties everywhere."""
+    """Return calls with few names and messages, so that most of them collide."""
 
     def value(depth: int) -> Any:
         choices: list[Any] = [

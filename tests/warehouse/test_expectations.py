@@ -1,4 +1,4 @@
-"""What is expected of the warehouse, on real files, by Great Expectations itself."""
+"""Expectations on the warehouse, with real files and Great Expectations."""
 
 import re
 import shutil
@@ -46,7 +46,7 @@ expectations:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """Three profiles: the largest holds 12 identifiers, one has no address."""
+    """A home with three profiles: one has 12 identifiers, one has no address."""
     home = Home(tmp_path / "home")
     home.path.mkdir()
     with duckdb.connect(str(home.warehouse)) as engine:
@@ -89,7 +89,7 @@ def write(folder: Path) -> Write:
 
 
 def one(type_: str, kwargs: str, table: str = "identity.identity_health") -> str:
-    """The text of a suite that expects one thing."""
+    """Return the text of a suite with one expectation."""
     return (
         f"table: {table}\nexpectations:\n  - name: it_holds\n    description: It holds."
         f"\n    severity: critical\n    type: {type_}\n    kwargs: {kwargs}\n"

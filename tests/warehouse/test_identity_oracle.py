@@ -1,4 +1,4 @@
-"""The identity tables are what the plainly right version gives, after every run."""
+"""The identity tables equal the oracle's result after every run."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ AREA_CODES = (415, 212, 310, 646, 702, 206, 305, 512, 617, 404)
 
 
 def tables(warehouse: Warehouse) -> Identities:
-    """The identity tables in the form of the oracle's answer."""
+    """Return the identity tables in the format of the oracle."""
     nodes = warehouse.rows(
         """
         select identifier_type, identifier_value, profile_id, first_received_at
@@ -89,7 +89,7 @@ def assert_same(found: Identities, expected: Identities, where: str) -> None:
 
 
 def first_arrivals(arrivals: Iterable[OracleEvent]) -> list[OracleEvent]:
-    """One event a message: the one received first."""
+    """Return the first received event of each message."""
     first: dict[str, OracleEvent] = {}
     for event in arrivals:
         known = first.get(event.message_id)
@@ -99,21 +99,21 @@ def first_arrivals(arrivals: Iterable[OracleEvent]) -> list[OracleEvent]:
 
 
 def contradictions(rng: Random, events: Sequence[OracleEvent]) -> list[OracleEvent]:
-    """Messages again with other identifiers, most of them received earlier."""
+    """Return messages again with other identifiers, mostly received earlier."""
     again = []
     for number, event in enumerate(rng.sample(events, len(events) // 10)):
         moment = event.received_at + timedelta(seconds=rng.choice((-900, -7, -1, 3)))
-        # What only this message told of must be forgotten when it is replaced …
+        # Links of only this message must be removed when it is replaced …
         once = f"once-{number}"
         carried: tuple[Identifier, ...] = (("user_id", once), ("anonymous_id", once))
-        if rng.random() < 0.5:  # … and what the other one told of is to be joined
+        if rng.random() < 0.5:  # … or it joins the identifiers of another one
             carried = rng.choice(events).identifiers
         again.append(OracleEvent(event.message_id, moment, carried))
     return again
 
 
 class PastProfiles:
-    """Every profile id that was ever seen, and what must have become of it."""
+    """Tracks every profile id of past runs and its expected current id."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -138,7 +138,7 @@ class PastProfiles:
 
 
 def apart(event: OracleEvent, number: int) -> OracleEvent:
-    """The event in a world of its own, beside others in one warehouse."""
+    """Return the event with identifiers of a separate world in the same warehouse."""
 
     def other(node: Identifier) -> Identifier:
         identifier_type, value = node
@@ -166,13 +166,13 @@ def check_parts(
     *,
     is_full_at_last: bool,
 ) -> None:
-    """Build after each part, and compare each time."""
+    """Build and compare after each part."""
     past = PastProfiles()
     arrivals: list[OracleEvent] = []
     for number, part in enumerate(parts, 1):
         arrivals += part
         warehouse.land(map(to_call, part), "graph")
-        # New events and a full refresh may come together.
+        # A full refresh can include new events.
         is_full = is_full_at_last and number == len(parts)
         at = AT + timedelta(hours=number)
         warehouse.build(at=at, select=SELECT, full_refresh=is_full)
@@ -192,7 +192,7 @@ def random_parts(seed: int) -> list[list[OracleEvent]]:
 
 @pytest.mark.parametrize("seeds", [range(4), range(4, 8), range(8, 12)], ids=str)
 def test_random_events_in_slices(warehouse: Warehouse, seeds: range) -> None:
-    """Every number is a world of its own; identifiers begin with it."""
+    """Each number is a separate world, and a prefix of its identifiers."""
     parts: list[list[OracleEvent]] = [[] for _ in range(PARTS)]
     for seed in seeds:
         for part, events in zip(parts, random_parts(seed), strict=True):
@@ -301,7 +301,7 @@ STORIES: dict[str, list[list[OracleEvent]]] = {
 
 @pytest.mark.parametrize("is_full_at_last", [False, True])
 def test_stories(warehouse: Warehouse, is_full_at_last: bool) -> None:
-    """Identifiers begin with the number of their story."""
+    """Each story's number is a prefix of its identifiers."""
     longest = max(map(len, STORIES.values()))
     parts: list[list[OracleEvent]] = [[] for _ in range(longest)]
     for number, story in enumerate(STORIES.values()):

@@ -1,4 +1,4 @@
-"""Landing and compaction stopped at any step lose nothing and repeat nothing."""
+"""Landing and compaction lose and repeat nothing if stopped at any step."""
 
 import json
 import os
@@ -27,7 +27,7 @@ DAYS_AGO = (time.time() // 86_400 - 5) * 86_400
 
 
 def calls(name: str, *, is_plain: bool = False, count: int = 5) -> str:
-    """Lines of a file; unless plain, with a consent statement and a broken line."""
+    """Return a file's lines; unless plain, with consent and a broken line."""
     made: list[dict[str, Any]] = [
         {
             "messageId": f"{name}-{number}",
@@ -65,7 +65,7 @@ def land_given(home: Home, project: Path) -> None:
 
 
 def shown(home: Home) -> Rows:
-    """`raw`, but for the order in which loads came."""
+    """Return the raw rows without the order of loads."""
     return {
         stream: sorted((row[:-1] for row in rows), key=repr)
         for stream, rows in raw(home).items()
@@ -138,7 +138,7 @@ def test_two_imports_of_the_same_files_land_them_once(
 def test_an_import_beside_another_one_of_other_files(
     home: Home, project_path: Path
 ) -> None:
-    """Many at once: each load once, with a number of its own."""
+    """Parallel imports: each load lands once and has its own number."""
     code = (
         "import sys; from pathlib import Path\n"
         "from connectors.home import Home\n"
@@ -189,7 +189,7 @@ def test_importing_the_same_thing_twice_is_one_entry(
 
 
 def test_preparing_a_home_never_empties_it(home: Home, project_path: Path) -> None:
-    """Another process may land between the look for a manifest and the first one."""
+    """Another process can land between the check for a manifest and its creation."""
     home.loads.unlink()
     for paused in stopped(home, project_path, "prepare", "prepare"):
         assert Manifest(paused).files() == []
@@ -218,7 +218,7 @@ MANY = (36_000, 36_001, 54_000, 54_061, 55_000, 57_601, 86_400, 86_401, 200_000)
 
 
 def land_many(home: Home, project: Path, offsets_s: tuple[int, ...]) -> None:
-    """One load each, as if it had landed at its time of days that are over."""
+    """Land one load at each time of past days."""
     names = [f"m{number:02}" for number in range(len(offsets_s))]
     give(home.path / "many", *names, is_plain=True)
     for name in names:
@@ -291,10 +291,10 @@ def test_replaced_files_stay_for_their_readers(home: Home, project_path: Path) -
 def test_sweeping_does_not_mind_files_that_come_and_go(
     home: Home, project_path: Path
 ) -> None:
-    """An import beside it renames its files between two looks at the folder."""
+    """A parallel import renames its files between two listings of the folder."""
     land_many(home, project_path, TWO)
     folder = next(path.parent for path in home.raw.glob("*/*/*.parquet"))
-    # Listed, but not there: what a file looks like that was renamed in between.
+    # Listed but missing, like a file that was renamed after the listing.
     (folder / ".renamed.part").symlink_to(folder / "gone")
     before = raw(home)
     assert sweep(home) == 0

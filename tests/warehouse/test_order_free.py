@@ -1,4 +1,4 @@
-"""The same events give the same tables: any order, any batches, incremental or full."""
+"""The same events give the same tables in any order, in batches and in full."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ Line = tuple[str, str]  # source, JSON
 
 
 def lines(folder: Path, size: int, seed: int) -> list[Line]:
-    """About `size` lines: random identities, a demo shop, and what seldom happens."""
+    """Return about `size` lines: random identities, the demo's shop, and rare cases."""
     rng = Random(seed)
     graph = [to_call(e) for e in random_events(seed, size // 3, importable=True)]
     generate(folder, events=size // 2, seed=seed, compress=False)
@@ -39,7 +39,7 @@ def lines(folder: Path, size: int, seed: int) -> list[Line]:
 
 
 def arrivals(rng: Random, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages again: later or earlier, the same or with other content."""
+    """Return repeated messages: later or earlier, with the same or other content."""
     repeated = []
     for call in rng.sample(calls, len(calls) // 12):
         again = dict(call)
@@ -60,7 +60,7 @@ def arrivals(rng: Random, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def statements(rng: Random, count: int) -> list[dict[str, Any]]:
-    """Traits, groups and consent of few people at few instants: ties everywhere."""
+    """Return traits, groups and consent of few people at few instants."""
     made = []
     for number in range(count):
         received = datetime(2026, 4, 20, tzinfo=UTC) + timedelta(
@@ -95,7 +95,7 @@ def statements(rng: Random, count: int) -> list[dict[str, Any]]:
 
 
 def as_posthog(rng: Random, kind: int, call: dict[str, Any]) -> dict[str, Any]:
-    """The call's person in PostHog's words, or in one call with several groups."""
+    """Return the call in PostHog's format, or as one call with several groups."""
     user_id, anonymous_id = call.pop("userId"), call.pop("anonymousId", None)
     names = ("plan", "city", "first")
     properties: dict[str, Any] = {}

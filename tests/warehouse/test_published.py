@@ -1,8 +1,8 @@
-"""The published snapshot: whole at every moment, and no more written than changed.
+"""The published snapshot: always complete, and written only where it changed.
 
 `python -m tests.warehouse.test_published HOME` copies HOME to `HOME-001`, `HOME-002`, …
-and publishes each in a process of its own, killed (SIGKILL) at its first, second, …
-change of the published folder until one ends by itself. Prints how many were made.
+and publishes each in a separate process, killed (SIGKILL) at its first, second, …
+change of the published folder, until one completes. Prints the number of copies.
 """
 
 import os
@@ -82,7 +82,7 @@ def published(home: Home, *, now: float = NOW) -> Published:
 
 
 def tables(home: Home) -> dict[str, list[tuple[Any, ...]]]:
-    """Every published table's rows."""
+    """Return the rows of every published table."""
     with open_snapshot(home) as connection:
         names = connection.sql(
             "select table_schema, table_name from information_schema.tables"
@@ -109,7 +109,7 @@ def inodes(home: Home) -> dict[str, int]:
 
 
 def assert_whole(home: Home) -> Snapshot:
-    """Each file of the current version is there, as described, and no other."""
+    """Assert that the current version has exactly the described files."""
     snapshot = read_snapshot(home)
     assert_holds(home.published / snapshot.version, snapshot)
     return snapshot
@@ -258,7 +258,7 @@ STREAMS = ["raw.dispositions", "raw.received_counts"]
 
 
 def build(home: Home) -> None:
-    """What the models would make of the streams, up to the newest load."""
+    """Write the tables that the models would build, up to the newest load."""
     newest = Manifest(home).newest()
     views = "".join(f"create or replace view {name} as select 1;" for name in STREAMS)
     change(
@@ -270,7 +270,7 @@ def build(home: Home) -> None:
 
 
 def refuse(home: Home, *ids: str) -> None:
-    """Land one load in which these were rejected."""
+    """Land one load with these rejected items."""
     at = int(NOW * 1e6)
     place = ("web", "http", at, "rejected", "missing_identity", None)
     found = [(name, *place, f'{{"id":"{name}"}}', None) for name in ids]
@@ -368,7 +368,7 @@ def test_files_from_before_a_column_was_added_lack_it(streams: Home) -> None:
     ]
 
 
-# Only what changed
+# Only changes are written
 
 
 def test_what_did_not_change_stays_the_same_file(home: Home) -> None:
@@ -539,7 +539,7 @@ def test_a_file_system_without_room_for_another_link_gets_a_copy(home: Home) -> 
     links = home.path / "links"
     links.mkdir()
     try:
-        for number in range(65_000):  # what ext4 allows
+        for number in range(65_000):  # limit of ext4
             (links / str(number)).hardlink_to(path)
     except OSError:
         pass
@@ -561,7 +561,7 @@ def test_a_home_that_was_moved(home: Home, tmp_path: Path) -> None:
         assert connection.sql("from profiles.profiles").fetchall() == [("p1",)]
 
 
-# Readers beside writers
+# Concurrent readers and writers
 
 
 def test_nothing_is_published_yet(home: Home) -> None:
@@ -585,7 +585,7 @@ def test_readers_do_not_mind_an_open_warehouse(home: Home) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
         assert rows(home, "from profiles.profiles") == [("p1",)]
-        # And who would publish is told; readers keep what they have.
+        # Publishing fails with a message; readers keep their version.
         with pytest.raises(PublishFailed, match="PID"):
             published(home)
         assert set(tables(home)) == PUBLIC
@@ -695,7 +695,7 @@ def test_versions_stay_until_their_readers_are_done(home: Home) -> None:
     assert there() == {first, second, third}
     published(home, now=NOW + 10_001 + READERS_S)
     assert there() == {second, third}
-    with pytest.raises(duckdb.PermissionException):  # nothing is there to permit
+    with pytest.raises(duckdb.PermissionException):  # the version is deleted
         reader.sql("select count(*) from profiles.profiles").fetchall()
     # Current, and the one before it, however old.
     published(home, now=NOW + 1e9)
@@ -765,7 +765,7 @@ def test_killed_at_any_step_the_old_or_the_new_version_is_whole(
 
 
 def test_killed_at_any_time_the_next_one_goes_on(home: Home) -> None:
-    """Also in the middle of what DuckDB writes."""
+    """Includes kills while DuckDB writes."""
     rows_made = "select i, md5(i::text) as text from range({}) as made (i)"
     change(home, "create table profiles.many as " + rows_made.format(400_000))
     code = (
@@ -811,7 +811,7 @@ STEPS = {
 
 
 def _publish_in_steps(home: Home, at: int) -> None:
-    """Killed by its own hand at a step: an event about the folder of versions."""
+    """Publish, and kill this process at a step: a change of the folder of versions."""
     left = at
 
     def step(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What statements of `loomline sql` reach beyond the published tables: nothing."""
+"""Statements of `loomline sql` reach nothing beyond the published tables."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ AT = datetime(2026, 11, 21, 15, tzinfo=UTC)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """A home with one small table, published."""
+    """A home with one small published table."""
     home = Home(tmp_path / "home")
     home.path.mkdir()
     with duckdb.connect(str(home.warehouse)) as warehouse:
@@ -104,7 +104,7 @@ ASKING = [
 
 
 def spelled(query: str, home: Home, folder: Path) -> str:
-    """The query with paths in it; a file to read and an exported database are there."""
+    """Return the query with paths of an existing file and an exported database."""
     (folder / "own.csv").write_text("name\ngrace\n")
     exported = folder / "exported"
     if not exported.exists():

@@ -1,4 +1,4 @@
-"""SQLMesh beside dbt: the same tables from the same files, none of production's own."""
+"""SQLMesh builds the same tables as dbt from the same files, outside production."""
 
 import json
 import os
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A copy of the project, on a home of its own."""
+    """A copy of the project with its own home."""
 
     models: Models
     slices: tuple[Path, ...]
@@ -100,9 +100,9 @@ class Checkout:
     def beside(
         self, command: Sequence[str], at: datetime = AS_OF[1], code: int = 0
     ) -> str:
-        """What the command prints; it leaves everything of production as it was.
+        """Run the command, check that production is unchanged, and return the output.
 
-        That is the home of the environment, though the project's `.env` names another.
+        Production is the environment's home, although `.env` names another one.
         """
         kept = ("HOME", "LANG", "PATH", "TMPDIR")
         before = self.hashes()
@@ -125,7 +125,7 @@ class Checkout:
         return done.stdout
 
     def hashes(self) -> dict[str, str]:
-        """Of the home's files that are not SQLMesh's; a lock says who had it last."""
+        """Return hashes of the home's files, except SQLMesh's and locks."""
         return {
             str(path.relative_to(self.home.path)): sha256(path.read_bytes()).hexdigest()
             for path in self.home.path.rglob("*")
@@ -136,7 +136,7 @@ class Checkout:
 
 
 def tables(warehouse: Path, suffix: str = "") -> Tables:
-    """What people query: every table and view, as sorted text of its rows."""
+    """Return every table and view as sorted text of its rows."""
     found = {}
     with duckdb.connect(str(warehouse), read_only=True) as engine:
         engine.execute("set timezone = 'UTC'")
@@ -161,7 +161,7 @@ def current_members(found: Tables) -> set[tuple[str, str]]:
 
 
 def differences(left: Tables, right: Tables) -> list[str]:
-    """Tables that are not the same, and the first rows only one side has."""
+    """Return differing tables with the first rows that only one side has."""
     found = [f"{name} is on one side only" for name in left.keys() ^ right.keys()]
     for name in sorted(left.keys() & right.keys()):
         if left[name] != right[name]:
@@ -206,7 +206,7 @@ def checkout(
 
 @pytest.fixture(scope="module")
 def first(checkout: Checkout) -> Tables:
-    """What dbt built of the first slice; SQLMesh did then, too."""
+    """Build the first slice with dbt and then with SQLMesh; return dbt's tables."""
     checkout.land(checkout.slices[0])
     checkout.models.run("seed", at=AS_OF[0])
     checkout.models.run("run", at=AS_OF[0])
@@ -222,7 +222,7 @@ def first_beside(checkout: Checkout, first: Tables) -> Tables:
 
 @pytest.fixture(scope="module")
 def second(checkout: Checkout, first_beside: Tables) -> Tables:
-    """What dbt made of it with the second slice, and SQLMesh then, too."""
+    """Add the second slice with dbt and then with SQLMesh; return dbt's tables."""
     checkout.land(checkout.slices[1])
     checkout.models.run("run", at=AS_OF[1])
     checkout.sqlmesh("run", "--ignore-cron")

@@ -1,7 +1,7 @@
-"""Examples of five products' documentation give what `vendor_examples/` says.
+"""Examples from the documentation of five products, with results in `vendor_examples/`.
 
-Each is sent as its page shows it: to a running collector, or as a file to import. Those
-that share no id share a home folder.
+Each is sent as documented: to a running collector, or as a file to import. Examples
+without common ids share a home folder.
 """
 
 import json
@@ -33,7 +33,7 @@ _KEYS = ("writeKey", "api_key")
 
 @dataclass(frozen=True)
 class Example:
-    """One entry, in its own order or the other way round."""
+    """One entry, in its own order or reversed."""
 
     name: str
     format: str
@@ -42,7 +42,7 @@ class Example:
 
     @property
     def ids(self) -> set[str]:
-        """Texts that would make two examples one person, group or message."""
+        """Return ids that would join two examples into one person, group or message."""
         people = [profile["identifiers"] for profile in self.expect["profiles"]]
         named = {text for _, text in _leaves([people, self.expect["memberships"]])}
         groups = {str(group["group_id"]) for group in self.expect["groups"]}
@@ -81,7 +81,7 @@ def _examples() -> list[Example]:
 
 
 def _packed(examples: list[Example]) -> list[list[Example]]:
-    """Examples that can share a home folder: no id stands in two of them."""
+    """Group examples that can share a home folder because no id is in two of them."""
     packs: list[tuple[set[str], list[Example]]] = []
     for example in examples:
         ids = example.ids
@@ -161,7 +161,7 @@ def _cell(value: Any) -> str:
 
 
 def _found(warehouse: Warehouse, example: Example) -> Iterator[str]:
-    """What differs from the expectation."""
+    """Return the differences from the expectation."""
     source, expect = example.name, example.expect
     yield from _events(warehouse, source, expect["events"])
     disposed = warehouse.rows(
@@ -253,7 +253,7 @@ def _profiles(warehouse: Warehouse, source: str) -> list[dict[str, Any]]:
 def _compared(
     what: str, actual: list[Any], expected: list[Any], is_match: Any
 ) -> Iterator[str]:
-    """One line per expectation that nothing meets, and per thing not expected."""
+    """Return one line per missing and per unexpected result."""
     left = list(actual)
     for wanted in expected:
         match = next((one for one in left if is_match(one, wanted)), None)
@@ -267,7 +267,7 @@ def _compared(
 
 
 def _is_equal(actual: Any, wanted: Any) -> bool:
-    """Equal as JSON: 1 is not true, and 1.0 is 1."""
+    """Compare as JSON: 1 is not true, and 1.0 is 1."""
     if isinstance(wanted, dict) and isinstance(actual, dict):
         return actual.keys() == wanted.keys() and all(
             _is_equal(actual[name], wanted[name]) for name in wanted

@@ -1,4 +1,4 @@
-"""The worked examples: what a handful of events must become, by hand."""
+"""Worked examples: a few events with results computed by hand."""
 
 import shutil
 from collections.abc import Callable
@@ -47,7 +47,7 @@ AUDIENCES = {
 def example_models(
     project_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Path], Models]:
-    """Models of the project with two audiences more, for a home; read once."""
+    """Models of the project with two more audiences, parsed once."""
     project = tmp_path_factory.mktemp("project")
     for name in ("dbt_project.yml", "profiles.yml"):
         shutil.copy(project_path / name, project)
@@ -78,7 +78,7 @@ def make_example(
 
 
 def call(name: str, at: timedelta, **fields: Any) -> Call:
-    """A call made and received at that time after the base time."""
+    """Return a call made and received at that offset from the base time."""
     moment = (BASE + at).isoformat()
     return {
         "messageId": name,
@@ -99,7 +99,7 @@ def identify(number: int, user: str, **traits: str) -> Call:
 
 
 def identities(warehouse: Warehouse) -> set[frozenset[tuple[str, str]]]:
-    """The identifiers of each profile."""
+    """Return the identifiers of each profile."""
     found: dict[str, set[tuple[str, str]]] = {}
     for profile, identifier_type, value in warehouse.rows(
         """
@@ -134,7 +134,7 @@ def test_what_people_type_instead_of_an_id_is_no_person(warehouse: Warehouse) ->
         for number, value in enumerate(PLACEHOLDERS + REAL)
         for field in FIELDS
     ]
-    # Beside an id of its own a placeholder links no one.
+    # Next to a real id, a placeholder links nothing.
     calls += [
         identify(number, f"u{number}", email="N/A") | {"anonymousId": value}
         for number, value in enumerate(PLACEHOLDERS)
@@ -253,7 +253,7 @@ ORDERS = list(permutations("abcd"))
 
 
 def part(name: str, world: int) -> list[Call]:
-    """A part of the example, with people of its own for each world."""
+    """Return a part of the example, with separate people for each world."""
 
     def pricing(name: str, at: timedelta, browser: str) -> Call:
         event = "Viewed Pricing"
@@ -280,7 +280,7 @@ def part(name: str, world: int) -> list[Call]:
 
 @pytest.mark.parametrize("how", ["four batches", "one batch"])
 def test_order_does_not_matter(make_example: MakeWarehouse, how: str) -> None:
-    """All 24 orders at once: each has a world of its own in the same warehouse."""
+    """All 24 orders at once, each in a separate world of the same warehouse."""
     warehouse = make_example()
     at = BASE + timedelta(days=4)
     select = f"{IDENTITY} +aud_example_order +profile_events"
@@ -381,7 +381,7 @@ def test_windows_are_half_open_and_texts_exact(make_example: MakeWarehouse) -> N
     assert warehouse.rows(in_ledger) == [(4,)]
 
 
-# Who is who, in small
+# Small identity examples
 
 
 def test_a_shared_tablet_never_fuses_two_people(warehouse: Warehouse) -> None:
@@ -461,7 +461,7 @@ def test_another_group_ends_the_membership_before_it(warehouse: Warehouse) -> No
     warehouse.land([joins(1, "acme"), joins(2, "acme"), joins(5, "umbra")], "app")
     warehouse.build(select=PEOPLE)
     assert sorted(moments(members)) == [("acme", 1, 5), ("umbra", 5, None)]
-    # In between, told of later.
+    # A move in between that arrives later.
     warehouse.land([joins(3, "orbit")], "app")
     warehouse.build(select=PEOPLE)
     assert sorted(moments(members)) == [
@@ -498,7 +498,7 @@ def test_consent_is_the_most_restrictive_until_a_new_statement(
     warehouse.land(said, "app")
     warehouse.build(select=PEOPLE)
     assert granted() == {"browser": False, "u": True}
-    # They turn out to be one person, who was not asked since.
+    # They turn out to be one person, without a later statement.
     warehouse.land([identify(3, "u") | {"anonymousId": "browser"}], "app")
     warehouse.build(select=PEOPLE)
     assert granted() == {"browser": False, "u": False}

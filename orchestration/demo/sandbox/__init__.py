@@ -1,1 +1,1 @@
-"""A webhook receiver for the demo, with a page that shows what arrived."""
+"""A webhook receiver for the demo, with a page of deliveries and members."""

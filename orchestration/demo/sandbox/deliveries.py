@@ -1,4 +1,4 @@
-"""Deliveries that the sandbox has applied, and whom it holds by them."""
+"""Deliveries that the sandbox has applied, and the resulting members."""
 
 from datetime import datetime
 
@@ -10,11 +10,11 @@ from connectors.destinations.webhook import AudienceChanged
 __all__ = ["Delivery", "Members"]
 
 Members = dict[str, set[Identifier]]
-"""Profile id → the identifiers known of it."""
+"""Profile id → its identifiers."""
 
 
 class Delivery(msgspec.Struct):
-    """One request that was applied."""
+    """One applied request."""
 
     webhook_id: str
     received_at: datetime

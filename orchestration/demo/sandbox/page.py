@@ -51,7 +51,7 @@ def content(audiences: Mapping[str, Members], deliveries: Sequence[Delivery]) ->
 
 
 def masked(identifier: Identifier) -> str:
-    """What may be shown: `a***@d***.example`, the end of a number, ids as they are."""
+    """Mask an email address or phone number; return ids unchanged."""
     if "@" in identifier.value:
         name, _, domain = identifier.value.partition("@")
         host, dot, ending = domain.rpartition(".")

@@ -1,8 +1,8 @@
-"""A destination on this machine: receives audience changes and shows what it holds.
+"""A local test destination that receives audience changes and shows its members.
 
-It verifies signatures, applies each `webhook-id` once and keeps its own truth in
-`<folder>/sandbox.ndjson`, one applied delivery per line, from which it is restored.
-It answers on 127.0.0.1 only. The page masks addresses, the JSON answers do not.
+It verifies signatures, applies each `webhook-id` once, and appends each applied
+delivery to `<folder>/sandbox.ndjson`, from which it restores its state. It listens on
+127.0.0.1 only. The page masks addresses; the JSON answers do not.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ MAX_BODY_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer other than the usual one; `applied` says whether the changes count.
+    """A scripted answer; `applied` decides whether the changes are applied.
 
-    `refused` are profile ids left out of what is applied and named in the answer.
+    `refused` are profile ids that are not applied and that the answer names.
     """
 
     status: int = 200
-    body: bytes | None = None  # None: the usual answer
+    body: bytes | None = None  # None: the default answer
     headers: Mapping[str, str] = field(default_factory=dict)
     fault: Literal["none", "hang", "reset"] = "none"
     applied: bool = False
@@ -63,11 +63,11 @@ class Attempt:
 
 
 class Sandbox:
-    """The receiver; `script` holds its first answers, `rule` may answer any delivery.
+    """The receiver; `script` has its first answers, `rule` can answer any delivery.
 
     Args:
         secret: `whsec_<base64>`, shared with the sender.
-        port: 0 for a free one.
+        port: 0 picks a free port.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Sandbox:
         try:
             self._secret = secret_bytes(secret)
         except ValueError as error:
-            raise ConfigError(f"The webhook secret: {error}.") from None
+            raise ConfigError(f"Invalid webhook secret: {error}.") from None
         self._port = port
         self._script = deque(script)
         self._rule = rule
@@ -101,7 +101,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Where to send and to look, while started."""
+        """Return the address while started."""
         if self._server is None:
             raise RuntimeError("The sandbox is not started.")
         return f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -114,7 +114,7 @@ class Sandbox:
         ).start()
 
     def stop(self) -> None:
-        """Close at once, also what still waits for an answer."""
+        """Close immediately, including connections that wait for an answer."""
         if self._server is not None:
             self._stopping.set()
             self._server.shutdown()
@@ -130,18 +130,18 @@ class Sandbox:
         self.stop()
 
     def members(self, audience: str) -> dict[str, frozenset[Identifier]]:
-        """Who is in an audience now, with every identifier known of them."""
+        """Return the current members of an audience with their identifiers."""
         with self._lock:
-            found = self._audiences.get(audience, {})
-            return {profile_id: frozenset(known) for profile_id, known in found.items()}
+            members = self._audiences.get(audience, {})
+            return {profile_id: frozenset(ids) for profile_id, ids in members.items()}
 
     def audiences(self) -> dict[str, int]:
-        """Audience → count of members."""
+        """Return the count of members per audience."""
         with self._lock:
-            return {name: len(found) for name, found in sorted(self._audiences.items())}
+            return {name: len(ids) for name, ids in sorted(self._audiences.items())}
 
     def deliveries(self) -> dict[str, int]:
-        """Counts of applied deliveries and of the changes in them."""
+        """Return counts of applied deliveries and of their changes."""
         with self._lock:
             applied = list(self._deliveries.values())
             return {
@@ -154,17 +154,17 @@ class Sandbox:
             }
 
     def page(self) -> str:
-        """What a person sees: audiences, some members, the last deliveries."""
+        """Return the HTML page: audiences, some members, the last deliveries."""
         with self._lock:
             return page(self._audiences, list(self._deliveries.values()))
 
     def content(self) -> str:
-        """The part of the page that changes as deliveries arrive."""
+        """Return the part of the page that changes with deliveries."""
         with self._lock:
             return content(self._audiences, list(self._deliveries.values()))
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Decide about one request, apply it if it is to be, and say what to answer."""
+        """Verify and apply a request, unless scripted otherwise; return the answer."""
         attempt = self._verified(headers, body)
         if attempt is None:
             return Answer(401, b'{"error":"signature or timestamp"}')
@@ -188,11 +188,11 @@ class Sandbox:
             return answer
         if earlier is None:
             return Answer(answer.status, b"", answer.headers, answer.fault)
-        # A repetition gets the first answer again: it may not have arrived.
-        told = [{"profile_id": p, "reason": "refused"} for p in earlier.refused]
-        said = {"refused": told, "received": len(earlier.content.changes)}
+        # A repeated delivery gets the first answer again, which may have been lost.
+        refused = [{"profile_id": p, "reason": "refused"} for p in earlier.refused]
+        result = {"refused": refused, "received": len(earlier.content.changes)}
         return Answer(
-            answer.status, msgspec.json.encode(said), answer.headers, answer.fault
+            answer.status, msgspec.json.encode(result), answer.headers, answer.fault
         )
 
     def wait_for_stop(self) -> None:
@@ -208,8 +208,8 @@ class Sandbox:
         if abs(now.timestamp() - timestamp) > WINDOW_S:
             return None
         expected = signature(self._secret, webhook_id, timestamp, body).encode()
-        given = [text.encode() for text in signatures.split(" ")]
-        if not any(hmac.compare_digest(expected, one) for one in given):
+        sent = [text.encode() for text in signatures.split(" ")]
+        if not any(hmac.compare_digest(expected, one) for one in sent):
             return None
         return Attempt(webhook_id, timestamp, signatures, now)
 
@@ -230,7 +230,7 @@ class Sandbox:
             whole = 0
             for line in file:
                 if not line.endswith(b"\n"):
-                    file.truncate(whole)  # a crash cut it off, it was never answered
+                    file.truncate(whole)  # cut off by a crash, so never answered
                     break
                 whole += len(line)
                 self._apply(msgspec.json.decode(line, type=Delivery))
@@ -268,7 +268,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A sender that hung up is no error here."""
+        """Ignore senders that hang up."""
 
     def hang_up(self) -> None:
         for connection in tuple(self._open):
@@ -297,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.sandbox.wait_for_stop()
             self.close_connection = True
         elif answer.fault == "reset":
-            # Closing with unsent data pending and no time to linger sends a reset.
+            # Closing a socket with no time to linger sends a reset.
             self.connection.setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
             )
@@ -311,7 +311,7 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.headers.get("host", "").rpartition(":")[0]
         path = unquote(self.path.partition("?")[0])
         if host not in ("127.0.0.1", "localhost"):
-            # A foreign page whose name resolves here must not read what is here.
+            # DNS rebinding: a foreign page must not read this server.
             self._send(Answer(403, b""))
         elif path == "/":
             self._send(Answer(200, sandbox.page().encode(), HEADERS))
@@ -330,7 +330,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Answer(404, b""))
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a request line may name a person."""
+        """Log nothing: a request line may name a person."""
 
     def _json(self, content: object) -> None:
         self._send(Answer(200, msgspec.json.encode(content)))
