@@ -4,6 +4,7 @@ Browsers send forms without any proof of origin: allowed fields and allowed redi
 are both listed. `docs/inbound.md` describes the files.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from connectors.errors import ConfigError
 from connectors.events.decode import Undecodable
-from connectors.sources.mapping_files import Section, choice, read_folder
+from connectors.sources.mapping_files import Section, choice, read_folder, variable
 
 __all__ = ["FormResult", "Forms", "UnknownForm"]
 
@@ -47,7 +48,7 @@ _Fields = list[tuple[str, str]]
 
 
 class UnknownForm(LookupError):
-    """There is no file for this form."""
+    """No file configures this form, or its file switches it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class _Form:
     honeypot: str | None
     max_fields: int
     max_bytes: int
+    enabled_env: str | None  # None: always on
 
     def result(self, fields: _Fields) -> FormResult:
         values: dict[str, list[str]] = {}
@@ -125,11 +127,15 @@ class _Form:
 class Forms:
     """All configured forms."""
 
-    def __init__(self, forms: Mapping[str, _Form]) -> None:
+    def __init__(
+        self, forms: Mapping[str, _Form], off: Mapping[str, str] | None = None
+    ) -> None:
         self._forms = forms
+        self.off = off or {}
+        """Form → environment variable that switches it on and is not set."""
 
     @classmethod
-    def load(cls, project: Path) -> "Forms":
+    def load(cls, project: Path, env: Mapping[str, str] = os.environ) -> "Forms":
         """Read the files below the project folder; there may be none.
 
         Raises:
@@ -142,13 +148,18 @@ class Forms:
         }
         if faults:
             raise ConfigError("\n".join(faults))
-        return cls(forms)
+        off = {
+            name: form.enabled_env
+            for name, form in forms.items()
+            if form.enabled_env is not None and not env.get(form.enabled_env)
+        }
+        return cls({n: form for n, form in forms.items() if n not in off}, off)
 
     def receive(self, name: str, content_type: str, body: bytes) -> FormResult:
         """Return the call of one submitted form, and the redirect.
 
         Raises:
-            UnknownForm: no file configures this form.
+            UnknownForm: no file configures this form, or its file switches it off.
             Undecodable: not a form in UTF-8, one with a file in it, or too large.
         """
         form = self._forms.get(name)
@@ -243,6 +254,7 @@ def _form(name: str, section: Section) -> _Form:
         honeypot=section.take("honeypot", _word, None),
         max_fields=section.take("max_fields", _count(1_000), MAX_FIELDS),
         max_bytes=section.take("max_bytes", _count(ABSOLUTE_MAX), MAX_BYTES),
+        enabled_env=section.take("enabled_env", variable, None),
     )
     section.end()
     return form

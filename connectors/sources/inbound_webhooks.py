@@ -5,7 +5,6 @@ sender, add its file. `docs/inbound.md` describes it.
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from connectors.sources.mapping_expressions import (
     read_value,
     read_varying,
 )
-from connectors.sources.mapping_files import Section, choice, read_folder
+from connectors.sources.mapping_files import Section, choice, read_folder, variable
 
 __all__ = [
     "MAX_MEMBERS",
@@ -48,7 +47,6 @@ MAX_MEMBERS = 10_000
 """Most events per payload: each may repeat all of it, which multiplies its size."""
 
 _UNSIGNED = Signature("none")
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 # Key in a file → key of a call; `_fields` lists the allowed values.
 _TEXTS = {"event": "event", "name": "name", "group_type": "groupType"}
@@ -224,23 +222,23 @@ def _signature(section: Section, env: Mapping[str, str]) -> Signature | None:
     if scheme == "none":
         own.end()
         return _UNSIGNED
-    variable = own.take("secret_env", _variable, "")
+    secret_env = own.take("secret_env", variable, "")
     tolerance_s = own.take("tolerance_s", _seconds, 300.0) if scheme in TIMED else 0
     is_optional = own.take("optional", _flag, False)
     own.end()
     if "secret_env" not in own.content:
         own.fault("needs the key `secret_env`, the name of an environment variable")
-    if not variable:
+    if not secret_env:
         return _UNSIGNED
     secrets: tuple[bytes, ...] = ()
     try:
-        secrets = read_secrets(scheme, env.get(variable, ""))
+        secrets = read_secrets(scheme, env.get(secret_env, ""))
         if not secrets and is_optional:
             return None
         if not secrets:
-            own.fault(f"the environment variable {variable} is not set", "secret_env")
+            own.fault(f"the environment variable {secret_env} is not set", "secret_env")
     except ValueError as error:
-        own.fault(f"the environment variable {variable}: {error}", "secret_env")
+        own.fault(f"the environment variable {secret_env}: {error}", "secret_env")
     return Signature(scheme, secrets, tolerance_s)
 
 
@@ -322,15 +320,6 @@ def _same(value: Any, other: Any) -> bool:
 
 def _type(value: Any) -> Expression:
     return constant(choice(*TYPES)(value))
-
-
-def _variable(value: Any) -> str:
-    # Upper case only, so that a secret pasted instead of its name is refused.
-    if not isinstance(value, str) or not _VARIABLE.fullmatch(value):
-        raise ValueError(
-            "must be the name of an environment variable: A to Z, 0 to 9 and _"
-        )
-    return value
 
 
 def _seconds(value: Any) -> float:

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from connectors.config_files import ConfigFile
 from connectors.errors import ConfigError
 
-__all__ = ["Section", "choice", "read_folder"]
+__all__ = ["Section", "choice", "read_folder", "variable"]
 
 T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 class Section:
@@ -102,3 +103,16 @@ def choice(*allowed: str) -> Callable[[Any], Any]:
         return value
 
     return parse
+
+
+def variable(value: Any) -> str:
+    """Return the name of an environment variable.
+
+    Raises:
+        ValueError: not one in upper case, such as a secret pasted instead of its name.
+    """
+    if not isinstance(value, str) or not _VARIABLE.fullmatch(value):
+        raise ValueError(
+            "must be the name of an environment variable: A to Z, 0 to 9 and _"
+        )
+    return value

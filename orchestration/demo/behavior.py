@@ -188,7 +188,7 @@ class Actions(Wire):
             f'"subscription_id":"sub_{human.uid[4:]}","plan_type":"{human.plan}",'
             f'"amount":{amount},"currency":"EUR","country":"{country}"'
         )
-        self.backend(human.uid, at, "subscription_renewed", body)
+        self.backend(human.uid, at, "demo_subscription_renewed", body)
 
     def deny(self, human: Human, at: int, *categories: str) -> None:
         """Deny consent to some categories, on devices that state consent."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import subprocess
 import sys
 import time
@@ -13,13 +14,20 @@ from typing import Any
 
 import httpx
 import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from connectors.errors import LandingError
+from connectors.home import Home
+from connectors.ingest.importing import Imported
+from connectors.ingest.inbox import land_inbox
+from connectors.landing.manifest import Manifest
 from orchestration.demo.truth import Identifier
 
 __all__ = [
-    *("FILE", "NEWSLETTER", "STRIPE", "Request", "collector", "expected_of", "form"),
-    *("read_requests", "send", "stripe_event", "stripe_signature"),
+    *("FILE", "NEWSLETTER", "STRIPE", "Request", "collect", "collector"),
+    *("expected_of", "form", "read_requests", "send", "stripe_event"),
+    "stripe_signature",
 ]
 
 FILE = "requests.ndjson"
@@ -129,6 +137,56 @@ def send(
                 )
 
 
+def collect(
+    home: Home,
+    project_path: Path,
+    folder: Path,
+    secret: str,
+    *,
+    say: Callable[[str], None] = lambda message: None,
+) -> Imported:
+    """Send the requests of a generated folder to a collector and land them, once.
+
+    Stopped at any point and called again, it sends only the rest.
+
+    Raises:
+        LandingError: the collector does not start, or refuses a request.
+    """
+    done = folder / "sent"
+    requests = read_requests(folder)
+    landed = Imported()
+    if done.exists() or not requests:
+        return landed
+    say(f"Sending {len(requests):,} webhook deliveries and forms to a collector …")
+    with collector(project_path) as url:
+        # Only now has a collector of an earlier attempt ended: it had the home's lock.
+        landed.add(land_inbox(home, project_path, on_problem=say))
+        send(url, _after(requests, _count_received(home)), secret)
+    landed.add(land_inbox(home, project_path, on_problem=say))
+    done.touch()
+    return landed
+
+
+def _count_received(home: Home) -> int:
+    """Count the landed items of webhooks and forms."""
+    return sum(
+        pq.read_table(
+            home.raw / file.path,
+            columns=["channel"],
+            filters=pc.field("channel").isin(["webhook", "form"]),
+        ).num_rows
+        for file in Manifest(home).files()
+        if file.stream == "dispositions"
+    )
+
+
+def _after(requests: list[Request], received: int) -> list[Request]:
+    """Return the requests after the first `received` that leave an item."""
+    leaving = [n for n, one in enumerate(requests, 1) if one.expected is not None]
+    answered = leaving[:received]
+    return requests[answered[-1] :] if answered else requests
+
+
 @contextmanager
 def collector(project_path: Path) -> Iterator[str]:
     """Run a collector on the configured home, on a free port; yield its URL.
@@ -141,6 +199,7 @@ def collector(project_path: Path) -> Iterator[str]:
     with subprocess.Popen(
         ["sh", "-c", _UNTIL_STDIN_CLOSES, *command],
         cwd=project_path,
+        env={**os.environ, "NEWSLETTER_FORM": "on"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

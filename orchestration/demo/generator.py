@@ -27,7 +27,7 @@ from orchestration.demo.vocabulary import AS_OF, PLACEHOLDERS
 
 __all__ = ["AS_OF", "PLACEHOLDERS", "generate"]
 
-_RENEWED = '"event":"subscription_renewed"'
+_RENEWED = '"event":"demo_subscription_renewed"'
 _REFUSED = '"amount":"'  # text in the only event with an amount; must be a number
 
 
@@ -76,7 +76,7 @@ def generate(
         shared_devices=tuple(world.shared_devices),
         hub_emails=tuple(world.hub_emails),
         expected={
-            "subscription_renewed": dict(renewals),
+            "demo_subscription_renewed": dict(renewals),
             **expected_of(world.requests),
         },
     )

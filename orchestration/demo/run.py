@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import httpx
 import msgspec
 from dotenv import dotenv_values, set_key
 
-from connectors.errors import ConfigError
 from connectors.home import Home
 from connectors.ingest.importing import (
     Imported,
@@ -25,23 +22,22 @@ from connectors.ingest.importing import (
     load_name,
     source_name,
 )
-from connectors.ingest.inbox import land_inbox
 from connectors.landing.manifest import Manifest
 from connectors.landing.prepare import prepare
 from connectors.sources.files import units
+from orchestration.demo.demo_home import check_same, delete, has_sandbox
 from orchestration.demo.forms_and_webhooks import (
     NEWSLETTER,
     STRIPE,
-    collector,
+    collect,
     read_requests,
-    send,
 )
 from orchestration.demo.generator import AS_OF, generate
 from orchestration.demo.last_login import last_user_wins, read_lines
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.demo.truth import Score, Truth, score
 from orchestration.pipeline.dagster_instance import prepare_records
-from orchestration.pipeline.run import RunResult, locked
+from orchestration.pipeline.run import RunResult
 from orchestration.pipeline.runner import Pipeline
 from orchestration.project import NO_TELEMETRY, Project
 
@@ -51,8 +47,8 @@ SANDBOX_PORT = 8787
 SEED = 7
 STRIPE_SECRET = "STRIPE_WEBHOOK_SECRET"
 SOURCE = "demo"
-STORY = 2
-"""Version of the generated events; a demo with another version is replaced."""
+STORY = 3
+"""Version of the generated events; a demo with another version needs a reset."""
 
 Say = Callable[[str], None]
 
@@ -116,11 +112,12 @@ def demo(
 
     Works in the project's `data/demo` and writes a `.env` that points `loomline` and
     `loomline dev` there. A repeated call finds both slices landed and evaluates only
-    the last instant. Other arguments or `reset` start from an empty home. `started_s`
-    is the process's time before this call, for the list of seconds.
+    the last instant. `reset` starts from an empty home. `started_s` is the process's
+    time before this call, for the list of seconds.
 
     Raises:
-        ConfigError: `data/demo` has other content than a demo.
+        ConfigError: `data/demo` has other content than a demo, or a demo with other
+            arguments; or a reset was asked for while `loomline dev` is running.
     """
     home = Home(project_path / "data" / "demo")
     instants = (as_of - timedelta(days=1), as_of)
@@ -130,8 +127,9 @@ def demo(
         "seed": SEED,
         "story": STORY,
     }
-    if reset or not _holds(home, wanted):
-        _delete(home, say)
+    if reset:
+        delete(home, SANDBOX_PORT, say)
+    check_same(home, wanted)
     home.make()
     home.demo.write_bytes(msgspec.json.encode(wanted))
     _write_env(project_path, home, as_of)
@@ -155,7 +153,15 @@ def demo(
             say(f"Slice {number} of 2, as of {at:%Y-%m-%d %H:%M} UTC …")
             if number == 2:
                 with result.timed("collect"):
-                    imported.add(_collect(project, generated, say))
+                    imported.add(
+                        collect(
+                            project.home,
+                            project.path,
+                            generated,
+                            os.environ[STRIPE_SECRET],
+                            say=say,
+                        )
+                    )
             with result.timed("land"):
                 if number == 1:
                     for layout in _layouts(project_path):
@@ -191,26 +197,6 @@ def demo(
     return done
 
 
-def _holds(home: Home, wanted: dict[str, Any]) -> bool:
-    return home.demo.exists() and msgspec.json.decode(home.demo.read_bytes()) == wanted
-
-
-def _delete(home: Home, say: Say) -> None:
-    """Delete the home's demo, if any."""
-    if home.path.exists() and not home.demo.exists() and any(home.path.iterdir()):
-        raise ConfigError(
-            f"{home.path} contains other files than a demo. Move them away, then run "
-            "the demo again."
-        )
-    if home.demo.exists():
-        with locked(home, say):
-            # If this is interrupted, the folder is still an (incomplete) demo.
-            home.demo.write_bytes(b"{}")
-            for path in set(home.path.iterdir()) - {home.demo}:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        say(f"Deleted the demo in {home.path}.")
-
-
 def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
     """Point `.env` at the demo; keep its other lines."""
     path = project_path / ".env"
@@ -237,15 +223,7 @@ def _write_env(project_path: Path, home: Home, as_of: datetime) -> None:
 @contextmanager
 def _sandbox(home: Home) -> Iterator[None]:
     """Use the sandbox that already runs on the port, or run one for this demo."""
-    url = f"http://127.0.0.1:{SANDBOX_PORT}/"
-    try:
-        answer = httpx.get(url + "healthz", timeout=2)
-        is_running = answer.is_success and answer.json().get("folder") == str(
-            home.path / "sandbox"
-        )
-    except (httpx.HTTPError, ValueError):
-        is_running = False
-    if is_running:
+    if has_sandbox(home, SANDBOX_PORT):
         yield
         return
     with Sandbox(home.path / "sandbox", os.environ["CRM_WEBHOOK_SECRET"]) as sandbox:
@@ -253,21 +231,7 @@ def _sandbox(home: Home) -> Iterator[None]:
         try:
             yield
         finally:
-            os.environ["CRM_WEBHOOK_URL"] = url
-
-
-def _collect(project: Project, generated: Path, say: Say) -> Imported:
-    """Send the shop's requests to a collector and land them, once."""
-    done = generated / "sent"
-    requests = read_requests(generated)
-    if done.exists() or not requests:
-        return Imported()
-    say(f"Sending {len(requests):,} webhook deliveries and forms to a collector …")
-    with collector(project.path) as url:
-        send(url, requests, os.environ[STRIPE_SECRET])
-    landed = land_inbox(project.home, project.path, on_problem=say)
-    done.touch()
-    return landed
+            os.environ["CRM_WEBHOOK_URL"] = f"http://127.0.0.1:{SANDBOX_PORT}/"
 
 
 def _layouts(project_path: Path) -> list[Path]:
@@ -347,7 +311,7 @@ def _read_state(home: Home, earlier: int) -> dict[str, Any]:
             "decided": _decided(
                 rows(
                     "select event, channel, disposition, count(*) "
-                    "from raw.dispositions where event = 'subscription_renewed' "
+                    "from raw.dispositions where event = 'demo_subscription_renewed' "
                     "or channel in ('webhook', 'form') group by all order by all"
                 )
             ),

@@ -70,7 +70,10 @@ def check_rules_and_requests(checkout: Checkout) -> None:
     held = checkout.json("quarantine", "list", "--limit", "1000")["events"]
     reasons = {(one["event"], one["reason"]) for one in held}
     assert reasons == {
-        ("subscription_renewed", "contract subscription_renewed v1: amount: type"),
+        (
+            "demo_subscription_renewed",
+            "contract demo_subscription_renewed v1: amount: type",
+        ),
         ("newsletter_signed_up", "honeypot"),
     }
     table = (checkout.path / "seeds" / "countries.csv").read_text().splitlines()
@@ -78,7 +81,7 @@ def check_rules_and_requests(checkout: Checkout) -> None:
     path = checkout.path / "data" / "demo" / "warehouse.duckdb"
     with duckdb.connect(str(path), read_only=True) as warehouse:
         regions = warehouse.sql(
-            "select distinct country, region from events.subscription_renewed"
+            "select distinct country, region from events.demo_subscription_renewed"
         ).fetchall()
         # The cookie that signed up is the person whose address was left.
         alone = warehouse.sql(
@@ -207,7 +210,7 @@ def test_killed_in_the_middle_the_demo_ends_the_same(
     process.send_signal(signal.SIGKILL)
     process.wait()
     after = checkout.json("demo", "--events", EVENTS)
-    same = ("events", "profiles", "audiences", "identity")
+    same = ("events", "profiles", "audiences", "identity", "decided")
     assert {key: after[key] for key in same} == {key: first[key] for key in same}
     check_receiver(checkout)
 

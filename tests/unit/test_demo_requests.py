@@ -21,6 +21,8 @@ from connectors.landing.prepare import prepare
 from orchestration.demo.forms_and_webhooks import (
     NEWSLETTER,
     STRIPE,
+    Request,
+    collect,
     collector,
     expected_of,
     read_requests,
@@ -50,10 +52,10 @@ def test_the_truth_counts_what_contracts_and_requests_become(
 ) -> None:
     truth = generate(tmp_path, events=events, seed=7, as_of=AS_OF)
     calls, requests = map(json.loads, read_lines(tmp_path)), read_requests(tmp_path)
-    renewals = [c for c in calls if c.get("event") == "subscription_renewed"]
+    renewals = [c for c in calls if c.get("event") == "demo_subscription_renewed"]
     texts = [c for c in renewals if type(c["properties"]["amount"]) is str]
     assert texts and len(texts) < len(renewals) / 5
-    assert truth.expected["subscription_renewed"] == {
+    assert truth.expected["demo_subscription_renewed"] == {
         "quarantined": len(texts),
         "admitted": len(renewals) - len(texts),
     }
@@ -77,17 +79,41 @@ def test_a_collector_makes_of_the_requests_what_the_truth_says(
         with pytest.raises(LandingError, match="401"):
             send(url, requests, "whsec_not_the_collectors")
     land_inbox(home, PROJECT)
-    found = Counter(
+    assert decided(home) == expected(requests)
+
+
+def decided(home: Home) -> Counter[tuple[str, str]]:
+    """(Channel, disposition) → count of landed items."""
+    return Counter(
         (row["channel"], row["disposition"])
         for file in Manifest(home).files()
         if file.stream == "dispositions"
         for row in pq.read_table(home.raw / file.path).to_pylist()
     )
-    assert found == {
+
+
+def expected(requests: list[Request]) -> dict[tuple[str, str], int]:
+    return {
         ({STRIPE: "webhook", NEWSLETTER: "form"}[path], disposition): count
         for path, counts in expected_of(requests).items()
         for disposition, count in counts.items()
     }
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_killed_between_sending_and_noting_it_the_counts_hold(
+    tmp_path: Path, home: Home, share: float
+) -> None:
+    generate(tmp_path, events=1_000, seed=7, as_of=AS_OF)
+    requests = read_requests(tmp_path)
+    with collector(PROJECT) as url:  # killed afterwards: nothing is landed or noted
+        send(url, requests[: round(len(requests) * share)], SECRET)
+    collect(home, PROJECT, tmp_path, SECRET)
+    assert decided(home) == expected(requests)
+
+    (tmp_path / "sent").unlink()  # killed again, after landing
+    collect(home, PROJECT, tmp_path, SECRET)
+    assert decided(home) == expected(requests)
 
 
 def test_the_collector_ends_with_a_demo_that_is_killed(home: Home) -> None:
@@ -121,18 +147,25 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_without_stripes_secret_a_collector_starts_and_says_so(home: Home) -> None:
-    env = {**os.environ, "STRIPE_WEBHOOK_SECRET": ""}  # a `.env` may have one
+def test_without_their_variables_the_examples_are_off_and_the_collector_says_so(
+    home: Home,
+) -> None:
+    # Empty, not removed: a `.env` may set them.
+    env = {**os.environ, "STRIPE_WEBHOOK_SECRET": "", "NEWSLETTER_FORM": ""}
     command = [str(Path(sys.executable).parent / "loomline"), "collect", "--port", "0"]
     with subprocess.Popen(
         [*command, "--admin-port", "0"], env=env, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         url = lines[0].split()[-1]
-        answer = httpx.post(url + STRIPE, content=b"{}")
+        answers = [
+            httpx.post(url + STRIPE, content=b"{}"),
+            httpx.post(url + NEWSLETTER, data={"email": "ann@shop.example"}),
+        ]
         process.terminate()
-    assert lines[2] == (
-        "Webhooks from stripe are off: STRIPE_WEBHOOK_SECRET is not set.\n"
-    )
-    assert answer.status_code == 404
+    assert lines[2:] == [
+        "Webhooks from stripe are off: STRIPE_WEBHOOK_SECRET is not set.\n",
+        "The form newsletter is off: NEWSLETTER_FORM is not set.\n",
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404]

@@ -405,10 +405,11 @@ def test_all_faults_are_told_together_with_their_lines(tmp_path: Path) -> None:
     max_fields: 0
     max_bytes: 9999999
     redirects: {}
+    enabled_env: lower_case
     """
     found = faults(tmp_path, text)
     lines = [int(fault.split(":")[0].removeprefix(", line ")) for fault in found]
-    assert sorted(lines) == [1, 1, 2, 4, 5, 6, 8, 10, 12, 13, 14, 15, 16]
+    assert sorted(lines) == [1, 1, 2, 4, 5, 6, 8, 10, 12, 13, 14, 15, 16, 17]
     assert any("needs the key `event`" in fault for fault in found)
     assert any("consent.<category>" in fault for fault in found)
     assert all(fault.endswith(".") for fault in found)

@@ -16,7 +16,7 @@ from connectors.events.identifiers import IdentifierRules
 from connectors.events.rows import Admitted
 from connectors.events.rulebook import Rulebook
 from connectors.sources.files import Broken, chunks, rows, units
-from connectors.sources.forms import Forms
+from connectors.sources.forms import Forms, UnknownForm
 from connectors.sources.inbound_signatures import BadSignature
 from connectors.sources.inbound_webhooks import InboundWebhooks, UnknownWebhook
 from orchestration.demo.forms_and_webhooks import form, stripe_signature
@@ -27,7 +27,7 @@ FIXTURES = PROJECT / "tests" / "fixtures"
 NOW = 1_795_255_200
 SECRET = "whsec_0123456789abcdef"
 SHIPPED = (
-    "connectors/events/contracts/subscription_renewed.yml",
+    "connectors/events/contracts/demo_subscription_renewed.yml",
     "connectors/events/transformations/010_renewal_region.yml",
     "connectors/sources/webhooks/stripe.yml",
     "connectors/sources/forms/newsletter.yml",
@@ -87,11 +87,13 @@ def test_no_recorded_fixture_is_refused_or_altered(source: str) -> None:
 BOOK = Rulebook.load(PROJECT, {})
 
 
-def admitted(source: str, **properties: Any) -> tuple[list[Any], Any]:
+def admitted(
+    source: str, properties: dict[str, Any], event: str = "Demo Subscription Renewed"
+) -> tuple[list[Any], Any]:
     """A renewal's properties, and its disposition's reason."""
     out = Admitted()
     origin = Origin(source, source, "file", "s", NOW * 1_000_000, False)
-    call = {"event": "Subscription Renewed", "userId": "u", "properties": properties}
+    call = {"event": event, "userId": "u", "properties": properties}
     Admission(IdentifierRules.load(PROJECT), BOOK).admit(call, origin, out)
     texts = [text for row in out.events for text in row if "amount" in str(text)]
     return [json.loads(text) for text in texts], out.dispositions[0].reason
@@ -100,12 +102,18 @@ def admitted(source: str, **properties: Any) -> tuple[list[Any], Any]:
 def test_a_renewal_gets_its_region_unless_its_amount_is_text() -> None:
     renewal = {"subscription_id": "s", "plan_type": "growth", "currency": "EUR"}
     given = {**renewal, "amount": 49.0, "country": "KE"}
-    assert admitted("demo", **given) == ([{**given, "region": "Africa"}], None)
-    assert admitted("web", **given) == ([given], None)
-    assert admitted("demo", **{**given, "amount": "49.00"}) == (
+    assert admitted("demo", given) == ([{**given, "region": "Africa"}], None)
+    assert admitted("web", given) == ([given], None)
+    assert admitted("demo", {**given, "amount": "49.00"}) == (
         [],
-        "contract subscription_renewed v1: amount: type",
+        "contract demo_subscription_renewed v1: amount: type",
     )
+
+
+def test_a_renewal_of_your_own_shop_passes_untouched() -> None:
+    given = {"amount": "49.00", "country": "KE"}
+    for source in ("demo", "web"):
+        assert admitted(source, given, "Subscription Renewed") == ([given], None)
 
 
 # Requests
@@ -167,11 +175,23 @@ def test_the_signature_is_the_one_of_stripes_manual() -> None:
 EXPECTED_MAC = "b8d1a100bb782622d8ffea20be97de6c220c79a27f0a6cd011120a4c3bd07704"
 
 
+@pytest.mark.parametrize("env", [{}, {"NEWSLETTER_FORM": ""}])
+def test_the_newsletter_form_is_off_until_its_variable_is_set(
+    env: dict[str, str],
+) -> None:
+    forms = Forms.load(PROJECT, env)
+    assert forms.off == {"newsletter": "NEWSLETTER_FORM"}
+    with pytest.raises(UnknownForm):
+        forms.receive(
+            "newsletter", "application/x-www-form-urlencoded", b"email=ann@shop.example"
+        )
+
+
 def test_the_newsletter_form_says_who_and_asks_for_consent() -> None:
     fields = form({"email": "ann@shop.example", "offers": "on"}).content
     text = "&".join(f"{name}={value}" for name, value in fields.items())
     content_type = "application/x-www-form-urlencoded"
-    told = Forms.load(PROJECT).receive(
+    told = Forms.load(PROJECT, {"NEWSLETTER_FORM": "on"}).receive(
         "newsletter", content_type, f"{text}&anonymous_id=a1&form_id=f1&x=y".encode()
     )
     assert told.source == "website" and told.refusal is None

@@ -9,7 +9,7 @@ from connectors.errors import ConfigError
 from connectors.home import Home
 from connectors.locks import is_held
 
-__all__ = ["admin_url", "announce", "only_one"]
+__all__ = ["admin_url", "announce", "is_running", "only_one"]
 
 
 def only_one(home: Home) -> int:
@@ -45,15 +45,19 @@ def announce(lock: int, url: str) -> None:
     os.pwrite(lock, _holder() + f"{url}\n".encode(), 0)
 
 
+def is_running(home: Home) -> bool:
+    """Return whether a collector is running on this home folder."""
+    return is_held(_path(home))
+
+
 def admin_url(home: Home) -> str | None:
     """Return the operators' URL of the collector running on this home folder.
 
     None if no collector is running.
     """
-    path = _path(home)
-    if not is_held(path):
+    if not is_running(home):
         return None
-    _, _, url = path.read_text().partition("\n")
+    _, _, url = _path(home).read_text().partition("\n")
     return url.strip() or None  # still starting
 
 

@@ -228,6 +228,8 @@ class _Supervisor:
     def _say_off(self, say: Say) -> None:
         for source, variable in self._rules.webhooks.off.items():
             say(f"Webhooks from {source} are off: {variable} is not set.")
+        for form, variable in self._rules.forms.off.items():
+            say(f"The form {form} is off: {variable} is not set.")
 
     def _replace_dead(self, say: Say) -> None:
         for process in self._reaped():
