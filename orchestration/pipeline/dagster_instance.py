@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from connectors.home import Home
 
-__all__ = ["DIED", "kept_open", "own_tags", "prepare_records", "records"]
+__all__ = ["DIED", "home_tag", "kept_open", "own_tags", "prepare_records", "records"]
 
 DIED = "Its process ended before it did."
 
@@ -37,7 +37,12 @@ run_retries: # of runs whose process died; a step that failed is for somebody to
 
 def own_tags(home: Home) -> dict[str, str]:
     """Tags of runs that `loomline run` starts on a home folder."""
-    return {"loomline/started_by": "loomline run", "loomline/home": str(home.path)}
+    return {"loomline/started_by": "loomline run", **home_tag(home)}
+
+
+def home_tag(home: Home) -> dict[str, str]:
+    """The tag of every run on a home folder: instances may be shared."""
+    return {"loomline/home": str(home.path)}
 
 
 def prepare_records(folder: Path) -> None:
