@@ -159,7 +159,7 @@ class Run:
         return nodes
 
     def unknown_names(self) -> list[UnknownName]:
-        """Events and traits that audiences ask for and nothing has had."""
+        """Events and traits that audiences ask for and no profile has had."""
         with self.result.timed("checks"):
             self.models.wait_until_free()
             return unknown_names(self.models)
