@@ -10,6 +10,7 @@ import functools
 import http.server
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,10 @@ def build_models(output: Path) -> Path:
     """
     os.environ["LOOMLINE_PROJECT"] = str(PROJECT)
     if not Project.find().home.warehouse.exists():
-        os.environ["LOOMLINE_HOME"] = str(output / "empty")
+        empty = output / "empty"
+        # Tables of an earlier build may lack columns that the models have by now.
+        shutil.rmtree(empty, ignore_errors=True)
+        os.environ["LOOMLINE_HOME"] = str(empty)
         # The page takes the types of columns from the tables.
         run_dbt(output, "build", *(f"--exclude-resource-type={t}" for t in TESTS))
     run_dbt(output, "docs", "generate", "--static")

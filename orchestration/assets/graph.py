@@ -17,12 +17,12 @@ from orchestration.assets.checks import (
 from orchestration.assets.dbt_assets import model_assets
 from orchestration.assets.event_tables import event_table_specs
 from orchestration.assets.landing import landing_assets
-from orchestration.assets.schedules import location, refreshes
+from orchestration.assets.schedules import refreshes
 from orchestration.assets.snapshot import snapshot_asset
 from orchestration.assets.sync_assets import SYNC_DELTA, push_keys
 from orchestration.audiences import Audience
 from orchestration.expectations import load_suites
-from orchestration.pipeline.dagster_instance import kept_open
+from orchestration.pipeline.dagster_instance import home_tag, kept_open
 from orchestration.pipeline.dbt_runner import Models
 from orchestration.pipeline.run import Run, running
 from orchestration.project import Project, instant
@@ -56,7 +56,7 @@ def _graph(models: Models, under_way: Callable[[], Run | None]) -> dg.Definition
     manifest = msgspec.json.decode(models.manifest_path().read_bytes())
     _compare(audiences, manifest)
     pushes = push_keys(audiences, destinations)
-    jobs, schedules, sensors = refreshes(project.home, audiences, location())
+    jobs, schedules, sensors = refreshes(project.home, audiences)
     models_asset = model_assets(project, manifest)
     event_tables = event_table_specs(project.home, models_asset.keys)
     before = [SYNC_DELTA, *checked_assets(suites), *pushes]
@@ -123,8 +123,10 @@ def _run_resource(
         # Not when the definitions load: `dg` loads them without these variables.
         models.project.check()
         config = context.resource_config
-        log = context.log
-        assert log is not None
+        log, instance, recorded = context.log, context.instance, context.run
+        assert log is not None and instance is not None and recorded is not None
+        # Assets materialized without a job do not get the tags of one.
+        instance.add_run_tags(recorded.run_id, home_tag(models.project.home))
         models.say = log.info
         with (
             kept_open(),

@@ -2,23 +2,20 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
-from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from connectors.home import Home
 from connectors.landing.prepare import prepare
 from connectors.locks import is_held
 from orchestration.audiences import DAILY_HOUR, REFRESHES, Audience, Refresh
 from orchestration.pipeline.build_state import Built
-from orchestration.pipeline.dagster_instance import DIED, own_tags
+from orchestration.pipeline.dagster_instance import DIED, home_tag
 
-__all__ = ["location", "refreshes", "unselected"]
+__all__ = ["refreshes", "unselected"]
 
 CRON: dict[Refresh, str] = {
     "continuous": "*/5 * * * *",  # windows move even if nothing lands
@@ -26,7 +23,8 @@ CRON: dict[Refresh, str] = {
     "daily": f"0 {DAILY_HOUR} * * *",
 }
 WATCH_S = 30
-FIRST_STEP_S = 120  # time in which a started run must take run.lock
+FIRST_STEP_S = 120  # from a run's start until it must have taken run.lock
+LAST_EVENT_S = 10  # from run.lock's release until Dagster must have recorded the end
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -39,19 +37,11 @@ Timing = tuple[list[Any], list[dg.ScheduleDefinition], list[dg.SensorDefinition]
 """Jobs, schedules, sensors; Dagster has no public type for unresolved jobs."""
 
 
-def location() -> str | None:
-    """Return the code location that loads these definitions.
-
-    Dagster passes it to sensors but not to schedules. None outside a code server.
-    """
-    return DefinitionsLoadContext.get().code_location_name
-
-
 def refreshes(
     home: Home,
     audiences: Mapping[str, Audience],
-    location: str | None = None,
     clock: Callable[[], float] = time.time,
+    wait: Callable[[float], None] = time.sleep,
 ) -> Timing:
     """Return a manual job `everything`, and scheduled jobs per refresh (UTC).
 
@@ -60,12 +50,15 @@ def refreshes(
     stands still (LOOMLINE_NOW, as in the demo).
     """
     everything = dg.define_asset_job(
-        "everything", dg.AssetSelection.all(), description="All audiences, all pushes."
+        "everything",
+        dg.AssetSelection.all(),
+        description="All audiences, all pushes.",
+        tags=home_tag(home),
     )
     jobs = [everything]
     schedules = []
     is_still = bool(os.environ.get("LOOMLINE_NOW"))
-    runs = _Runs(home, location, clock)
+    runs = _Runs(home, clock, wait)
     for refresh in REFRESHES:
         due = {a.name for a in audiences.values() if a.refresh == refresh}
         if not due and refresh != "continuous":
@@ -75,7 +68,7 @@ def refreshes(
             dg.AssetSelection.all() - unselected(audiences, due),
             description=f"Lands new files and updates the {refresh} audiences: "
             f"{', '.join(sorted(due)) or 'none'}.",
-            tags={"loomline/refresh": refresh},
+            tags={"loomline/refresh": refresh, **home_tag(home)},
         )
         jobs.append(job)
         schedules.append(_schedule(runs, refresh, is_still))
@@ -135,40 +128,46 @@ def _new_files_sensor(runs: "_Runs", home: Home, is_still: bool) -> dg.SensorDef
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Runs of this code location, and those of `loomline run` on its home folder.
+    """Runs on this home folder, by their tag.
 
-    Other runs on the same Dagster instance are ignored: `run.lock` does not cover them.
+    Others may be on the same instance, even from a code location of the same name:
+    `run.lock` says nothing about them.
     """
 
     home: Home
-    location: str | None
     clock: Callable[[], float]
+    wait: Callable[[float], None]
 
     def is_under_way(self, instance: dg.DagsterInstance, job: str) -> bool:
         """Return whether a run of the job is queued or alive.
 
-        Also marks dead runs of all jobs as failed, so that Dagster retries them and no
-        run waits for them: Dagster does not monitor processes on its own machine. A
-        live run holds `run.lock` from its first step on.
+        Runs of any job that have died are entered as failed on the way, so that they
+        are retried and no other waits for them: Dagster does not look after the
+        processes of runs on its own machine. A live run holds `run.lock` from its first
+        step until shortly before Dagster records its end.
         """
+        under_way, dead = self._look(instance)
+        if dead:
+            self.wait(LAST_EVENT_S)
+            before = dead
+            under_way, dead = self._look(instance)
+            dead &= before
+        for run_id in dead:
+            instance.report_run_failed(under_way.pop(run_id), DIED)
+        return any(run.job_name == job for run in under_way.values())
+
+    def _look(
+        self, instance: dg.DagsterInstance
+    ) -> tuple[dict[str, dg.DagsterRun], set[str]]:
+        """Return the runs under way by id, and which of them seem to be dead."""
         is_alive = is_held(self.home.run_lock)
-        alive = set()
-        for record in self._under_way(instance):
+        ours = dg.RunsFilter(statuses=UNDER_WAY, tags=home_tag(self.home))
+        under_way, dead = {}, set()
+        for record in instance.get_run_records(ours):
             run = record.dagster_run
+            under_way[run.run_id] = run
             now = self.clock()
             seconds = now - (record.start_time or now)
-            if is_alive or seconds < FIRST_STEP_S:
-                alive.add(run.job_name)
-            else:
-                instance.report_run_failed(run, DIED)
-        return job in alive
-
-    def _under_way(self, instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
-        tags = [own_tags(self.home)]
-        if self.location is not None:
-            label = f"{SINGLETON_REPOSITORY_NAME}@{self.location}"
-            tags.append({REPOSITORY_LABEL_TAG: label})
-        for ours in tags:
-            yield from instance.get_run_records(
-                dg.RunsFilter(statuses=UNDER_WAY, tags=ours)
-            )
+            if not is_alive and seconds >= FIRST_STEP_S:
+                dead.add(run.run_id)
+        return under_way, dead

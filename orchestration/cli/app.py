@@ -310,9 +310,10 @@ def dev(
         # `project.check`, above, has already checked every file.
         [str(here / "dg"), "dev", "--no-check-yaml", "--port", str(port)],
     ]
-    # Before they start: Dagster's processes use SIGINT's handler for SIGTERM, and a
-    # background shell ignores SIGINT. Handling it here restores the default in them.
-    stop = _stopped()
+    # Before they start: Dagster's processes give SIGTERM the handler of SIGINT, which a
+    # shell in the background leaves ignored. Handled here, they have the default.
+    # A closed terminal tells this process alone: they have sessions of their own.
+    stop = _stopped(signal.SIGHUP)
     codes = run_together(commands, project.path, stop, limit_s=STOP_S)
     if not stop.is_set():
         sys.exit(max(codes, key=abs) and 1)
@@ -411,10 +412,11 @@ def _progress(files: list[Any]) -> Iterator[Callable[[Any, int], None]]:
         yield consumed
 
 
-def _stopped() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set."""
+def _stopped(*others: signal.Signals) -> threading.Event:
+    """Set when this process is asked to stop; by the others unless it ignores them."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Not `stop.set()` directly: the interrupted wait may hold the event's lock.
+    unless_ignored = (one for one in others if signal.getsignal(one) != signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, *unless_ignored):
+        # Not `stop.set()` itself: the wait that is interrupted may hold its lock.
         signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
     return stop

@@ -120,7 +120,7 @@ def _session(project: Project, context: click.Context) -> Iterator[None]:
                 # dbt creates the file, which must not look built by unknown rules.
                 begin_build(project.path, home)
         if is_writing:
-            refuse_the_past(home, at)
+            refuse_the_past(home, at, say)
             if begin_build(project.path, home):
                 say(
                     "The identity rules have changed since the last run. The next "

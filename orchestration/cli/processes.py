@@ -25,11 +25,11 @@ def run_together(
 
     Each command ends its own children. After `limit_s`, the rest is killed.
     """
-    children = [
-        subprocess.Popen(command, cwd=folder, start_new_session=True)
-        for command in commands
-    ]
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        for command in commands:
+            child = subprocess.Popen(command, cwd=folder, start_new_session=True)
+            children.append(child)
         while not stop.wait(LOOK_S) and all(c.poll() is None for c in children):
             pass
     finally:

@@ -88,7 +88,7 @@ def diff(
             with _timed(seconds, "base"):
                 previous = _build_base(project.path, home, commit, at)
         before = syncs_now(home)
-        last = last_run_number(home)
+        last = last_run_number(home, say)
         say("Building the working tree on a copy …")
         with _timed(seconds, "models"):
             on_copy = replace(models, project=Project(project.path, home))
@@ -117,7 +117,7 @@ def diff(
 def _build(models: Models, at: datetime) -> bool:
     """Build like a run, without tests. Return whether everything was rebuilt."""
     project = models.project
-    refuse_the_past(project.home, at)
+    refuse_the_past(project.home, at, models.say)
     with building(project.path, project.home) as must_rebuild:
         models.run("build", at=at, full_refresh=must_rebuild, has_tests=False)
     return must_rebuild

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from connectors.home import Home
 
-__all__ = ["DIED", "kept_open", "own_tags", "prepare_records", "records"]
+__all__ = ["DIED", "home_tag", "kept_open", "own_tags", "prepare_records", "records"]
 
 DIED = "The process of this run ended before the run."
 
@@ -36,8 +36,13 @@ run_retries: # only of runs whose process died; failed steps need a person
 
 
 def own_tags(home: Home) -> dict[str, str]:
-    """Return the tags of runs that `loomline run` starts on a home folder."""
-    return {"loomline/started_by": "loomline run", "loomline/home": str(home.path)}
+    """Tags of runs that `loomline run` starts on a home folder."""
+    return {"loomline/started_by": "loomline run", **home_tag(home)}
+
+
+def home_tag(home: Home) -> dict[str, str]:
+    """The tag of every run on a home folder: instances may be shared."""
+    return {"loomline/home": str(home.path)}
 
 
 def prepare_records(folder: Path) -> None:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
 
-import duckdb
-
 from connectors.destinations.outbox import Outbox, Outcome, deliver
 from connectors.destinations.protocol import Batch, Change, Identifier, Receipt
 from connectors.destinations.settings import (
@@ -23,6 +21,7 @@ from connectors.home import Home
 from connectors.landing.manifest import Manifest
 from connectors.landing.streams import rows_table
 from connectors.landing.writer import land
+from orchestration.pipeline.dbt_runner import open_when_free
 
 __all__ = [
     "Push",
@@ -69,9 +68,11 @@ class Push:
     held_back: str | None = None  # reason, if changes were not sent
 
 
-def read_syncs(home: Home) -> list[Sync]:
-    """Read every sync with its changes from the warehouse."""
-    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+def read_syncs(
+    home: Home, say: Callable[[str], None] = lambda message: None
+) -> list[Sync]:
+    """Every configured sync with its changes, from the warehouse."""
+    with open_when_free(home.warehouse, say, read_only=True) as warehouse:
         syncs = {
             (row[0], row[1]): Sync(*row)
             for row in warehouse.sql(

@@ -1,12 +1,17 @@
 """Changes of audiences in a run, from the log of memberships."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import duckdb
 
 from connectors.home import Home
+from orchestration.pipeline.dbt_runner import open_when_free
 
 __all__ = ["AudienceChange", "last_run_number", "membership_changes"]
+
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +24,11 @@ class AudienceChange:
     left: int
 
 
-def last_run_number(home: Home) -> int:
-    """Return the number of the last run that changed an audience, or 0."""
+def last_run_number(home: Home, say: Say) -> int:
+    """The number of the last run that changed an audience; 0 before the first."""
     if not home.warehouse.exists():
         return 0
-    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+    with open_when_free(home.warehouse, say, read_only=True) as warehouse:
         try:
             last = warehouse.sql(
                 "select max(run_number) from audiences.int_membership_changes"
@@ -33,9 +38,9 @@ def last_run_number(home: Home) -> int:
     return last[0] or 0 if last else 0
 
 
-def membership_changes(home: Home, since: int) -> list[AudienceChange]:
-    """Return the audiences that changed in runs after number `since`, by name."""
-    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+def membership_changes(home: Home, since: int, say: Say) -> list[AudienceChange]:
+    """The audiences that changed in runs after that number, by name."""
+    with open_when_free(home.warehouse, say, read_only=True) as warehouse:
         rows = warehouse.execute(
             """
             with changed as (

@@ -25,7 +25,7 @@ from connectors.landing.manifest import replace_file
 from connectors.landing.prepare import prepare
 from connectors.locks import exclusive
 from orchestration.pipeline.build_state import Built, building, built_from
-from orchestration.pipeline.dbt_runner import Models
+from orchestration.pipeline.dbt_runner import Models, open_when_free
 from orchestration.pipeline.delivery import (
     Push,
     Recovered,
@@ -133,8 +133,8 @@ class Run:
         """
         with self.result.timed("models"):
             self.models.wait_until_free()
-            refuse_the_past(self.home, self.at)
-            last = last_run_number(self.home)
+            refuse_the_past(self.home, self.at, self.say)
+            last = last_run_number(self.home, self.say)
             project, built = self.models.project, Built(self.home)
             newest = built.newest()
             with building(project.path, self.home) as must_rebuild:
@@ -151,7 +151,7 @@ class Run:
             if select is None or must_rebuild:
                 replace_file(built_from(self.home), self.models.definitions())
             sweep(self.home)
-            self.result.audiences += membership_changes(self.home, last)
+            self.result.audiences += membership_changes(self.home, last, self.say)
         for one in nodes:
             if one.node.resource_type == "test":
                 message = without_values(f"{one.node.name}: {one.message}")
@@ -160,7 +160,7 @@ class Run:
         return nodes
 
     def unknown_names(self) -> list[UnknownName]:
-        """Return events and traits in audiences that no event or profile has."""
+        """Events and traits that audiences ask for and no profile has had."""
         with self.result.timed("checks"):
             self.models.wait_until_free()
             return unknown_names(self.models)
@@ -190,7 +190,7 @@ class Run:
             self.models.wait_until_free()
             syncs = [
                 sync
-                for sync in read_syncs(self.home)
+                for sync in read_syncs(self.home, self.say)
                 if sync.destination == destination
                 and (sync.audience == audience if audience else not sync.is_listed)
             ]
@@ -214,7 +214,7 @@ class Run:
         for view in self.result.published.unreadable:
             self.say(f"{view} is not published, because a table it reads is missing.")
         known = self.models.project.destinations()
-        for sync in read_syncs(self.home):
+        for sync in read_syncs(self.home, self.say):
             if sync.destination not in known and sync.held:
                 self.say(
                     f"{sync.destination} is no longer configured, but its list of "
@@ -249,15 +249,15 @@ def locked(home: Home, say: Say) -> Iterator[None]:
         yield
 
 
-def refuse_the_past(home: Home, at: datetime) -> None:
-    """Refuse an as-of instant before the last evaluation: histories are append-only.
+def refuse_the_past(home: Home, at: datetime, say: Say) -> None:
+    """Histories only grow: who left cannot have left before they entered.
 
     Raises:
         ConfigError: the as-of instant is before the last evaluation.
     """
     if not home.warehouse.exists():
         return
-    with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
+    with open_when_free(home.warehouse, say, read_only=True) as warehouse:
         try:
             last = warehouse.sql(
                 "select max(changed_at) from audiences.int_membership_changes"

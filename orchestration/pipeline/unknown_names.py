@@ -1,4 +1,4 @@
-"""Finds events and traits in audiences that no event or profile has.
+"""Events and traits that audiences ask for and that no profile has ever had.
 
 A condition with a misspelled name is valid SQL; it just matches no profile.
 """
@@ -23,8 +23,14 @@ OBSERVED = {
 }
 """By kind, as the macro `note_name` writes it to an audience's `config.meta`."""
 
+CALLS = {
+    "event": r"\b(?:event_count|did_not)\s*\((?:[^()]*\bevent\s*=)?",
+    "trait": r"\btrait\s*\((?:[^()]*\bname\s*=)?",
+}
+"""The conditions that take such a name, up to it."""
+
 WHY = {
-    "event": "no event `{}` has arrived yet, and no contract names it.",
+    "event": "no profile has an event `{}` yet, and no contract names it.",
     "trait": "no profile has had a trait `{}` yet.",
 }
 
@@ -38,9 +44,9 @@ class UnknownName:
 
 
 def unknown_names(models: Models) -> list[UnknownName]:
-    """Return the names that no event, profile or contract has; call after a build."""
-    used = [
-        (node, kind, name) for node in models.audiences() for kind, name in _names(node)
+    """Names in the audiences that no profile or contract has; after a build."""
+    asked = [
+        (node, kind, name) for node in models.audiences() for kind, name in _asked(node)
     ]
     with open_when_free(
         models.project.home.warehouse, models.say, read_only=True
@@ -98,10 +104,10 @@ def _contracts(project: Path) -> set[str]:
 
 
 def _message(node: Any, kind: str, name: str, known: Collection[str]) -> str:
-    place = node.original_file_path
-    quoted = re.compile(rf"(['\"]){re.escape(name)}\1")
-    for number, line in enumerate(node.raw_code.splitlines(), 1):
-        if quoted.search(line):
-            place += f", line {number}"
-            break
+    place, code = node.original_file_path, node.raw_code
+    quoted = rf"\s*(['\"]){re.escape(name)}\1"
+    # In a call; else by itself, as in a list that conditions are made from.
+    found = re.search(CALLS[kind] + quoted, code) or re.search(quoted, code)
+    if found:
+        place += f", line {code.count(chr(10), 0, found.start(1)) + 1}"
     return f"{place}: {WHY[kind].format(name)}{nearest(name, known)}"

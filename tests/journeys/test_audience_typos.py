@@ -9,8 +9,8 @@ import pytest
 from tests.support.checkouts import AT, Sending
 
 EVENT = (
-    "models/audiences/aud_filled.sql, line 3: no event `crat_updated` has arrived yet, "
-    "and no contract names it. Did you mean `cart_updated`?"
+    "models/audiences/aud_filled.sql, line 3: no profile has an event "
+    "`crat_updated` yet, and no contract names it. Did you mean `cart_updated`?"
 )
 TRAIT = (
     "models/audiences/aud_filled.sql, line 4: no profile has had a trait `plann` yet. "

@@ -154,3 +154,27 @@ def test_a_link_that_leads_nowhere_stops_the_build(
     build: Callable[[str], str], link: str
 ) -> None:
     assert re.search(r"WARNING: Doc file 'docs/page.md' .*gone", build(f"[x]{link}"))
+
+
+DBT = """#!/bin/sh
+if [ "$2" = build ]; then mkdir "$LOOMLINE_HOME" || exit 1; fi
+"""
+
+
+def test_the_models_are_built_without_tables_of_an_earlier_build(
+    project_path: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(project_path / "docs" / "site", tmp_path / "docs" / "site")
+    (tmp_path / "dbt_project.yml").touch()
+    (tmp_path / "dbt").write_text(DBT)
+    (tmp_path / "dbt").chmod(0o755)
+    (tmp_path / "out" / "empty").mkdir(parents=True)
+    code = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "docs/site")
+from build import build_models
+sys.executable = str(Path("python").absolute())  # dbt is the one beside it
+build_models(Path("out").absolute())
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from connectors.errors import ConfigError
 from connectors.home import Home
 from orchestration.exposures import write_exposures
 from orchestration.project import Project
@@ -66,3 +67,22 @@ def test_a_removed_destination_is_gone_and_an_unchanged_file_is_not_written(
     assert path.stat().st_mtime_ns == before
     shutil.rmtree(project.defs / "destinations" / "drop")
     assert [one["name"] for one in exposures(project)] == ["crm"]
+
+
+def test_an_exposure_with_the_name_of_a_destination_is_refused(
+    project: Project,
+) -> None:
+    path = project.path / "models" / "dashboards.yml"
+    path.write_text("exposures:\n  - name: board\n  - name: crm\n")
+    destination = project.defs / "destinations" / "crm" / "defs.yaml"
+    with pytest.raises(ConfigError) as refused:
+        write_exposures(project)
+    assert str(refused.value) == (
+        f"{path}, line 3: {destination} already makes an exposure `crm`; rename one."
+    )
+
+
+@pytest.mark.parametrize("content", ["exposures:", "exposures: [1]", "- exposures:"])
+def test_what_is_no_exposure_is_left_to_dbt(project: Project, content: str) -> None:
+    (project.path / "models" / "dashboards.yml").write_text(content)
+    assert len(exposures(project)) == 2

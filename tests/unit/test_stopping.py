@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -82,6 +84,77 @@ def test_what_does_not_end_is_killed_with_what_it_started() -> None:
         process.terminate()
         assert process.wait(60) == 0
     assert all(map(is_dead, children))
+
+
+DEV = """
+import sys
+from orchestration.cli.app import dev
+sys.executable = sys.argv[1]  # the commands are those beside it
+dev()
+"""
+COMMAND = "#!/bin/sh\necho up\nexec sleep 120\n"
+
+Dev = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    """Starts `loomline dev` on an empty project, with commands that only wait."""
+    (tmp_path / "dbt_project.yml").touch()
+    for name in ("loomline", "dg"):
+        (tmp_path / name).write_text(COMMAND)
+        (tmp_path / name).chmod(0o755)
+
+    processes = []
+
+    def start(hangup: signal.Handlers = signal.SIG_DFL) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", DEV, str(tmp_path / "python")],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.communicate(timeout=150)  # when the commands end by themselves
+
+
+def wait_for_children(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(4)] == ["up\n"] * 4
+
+
+# `communicate` returns when no child holds the other end of the pipe any more.
+
+
+def test_what_dev_has_started_ends_with_the_terminal(dev: Dev) -> None:
+    process = dev()
+    wait_for_children(process)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_dev_outlives_the_terminal_under_nohup(dev: Dev) -> None:
+    process = dev(hangup=signal.SIG_IGN)
+    wait_for_children(process)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+
+
+def test_what_dev_has_started_ends_if_a_command_is_missing(
+    dev: Dev, tmp_path: Path
+) -> None:
+    (tmp_path / "dg").unlink()
+    process = dev()
+    process.communicate(timeout=60)
+    assert process.returncode == 1
 
 
 def is_dead(pid: int) -> bool:
