@@ -44,9 +44,9 @@ class UnknownName:
 
 
 def unknown_names(models: Models) -> list[UnknownName]:
-    """Names in the audiences that no profile or contract has; after a build."""
-    asked = [
-        (node, kind, name) for node in models.audiences() for kind, name in _asked(node)
+    """Return the names in audiences that no profile or contract has; after a build."""
+    used = [
+        (node, kind, name) for node in models.audiences() for kind, name in _names(node)
     ]
     with open_when_free(
         models.project.home.warehouse, models.say, read_only=True

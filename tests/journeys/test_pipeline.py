@@ -32,6 +32,7 @@ from orchestration.demo.generator import AS_OF, generate
 from orchestration.demo.sandbox.server import Sandbox
 from orchestration.pipeline import run as steps
 from orchestration.pipeline.build_state import Built
+from orchestration.pipeline.dagster_instance import home_tag
 from orchestration.pipeline.dbt_runner import Models, ModelsFailed
 from orchestration.pipeline.run import ChecksFailed, Run, RunResult
 from orchestration.pipeline.runner import Pipeline
@@ -312,7 +313,7 @@ def test_the_sensor_asks_for_a_run_when_something_is_new(
 ) -> None:
     home = Home(tmp_path / "home")
     prepare(home)
-    _, schedules, (sensor,) = refreshes(home, AUDIENCES, "loomline")
+    _, schedules, (sensor,) = refreshes(home, AUDIENCES)
     assert {schedule.cron_schedule for schedule in schedules} == {
         "*/5 * * * *",
         "0 * * * *",
@@ -339,7 +340,7 @@ def test_the_sensor_asks_for_a_run_when_something_is_new(
         instance.create_run_for_job(
             under_way,
             status=dg.DagsterRunStatus.STARTED,
-            tags={".dagster/repository": "__repository__@loomline"},
+            tags=home_tag(home),
         )
         file.write_text('{"type":"track","event":"y","userId":"u"}\n')
         assert not asked()  # one is under way
