@@ -117,8 +117,12 @@ def compare_models(models: Models, previous: Path) -> ModelsDiff | None:
         for key in ("dbt_schema_version", "dbt_version")
     ):
         return None  # another dbt version; the next run rewrites the record
-    modified = models.modified(previous.parent)
-    reached = models.modified(previous.parent, downstream=True) if modified else set()
+    # dbt does not see an edit of `config.meta` in YAML where SQL adds to it, as the
+    # conditions do.
+    metas, were = _metas(new), _metas(old)
+    edited = {name for name in metas.keys() & were.keys() if metas[name] != were[name]}
+    modified = models.modified(previous.parent) | edited
+    reached = models.downstream(previous.parent, edited) if modified else set()
     known = _names(old)
     return ModelsDiff(
         modified=tuple(sorted(modified & known)),
@@ -126,6 +130,14 @@ def compare_models(models: Models, previous: Path) -> ModelsDiff | None:
         removed=tuple(sorted(known - _names(new))),
         downstream=tuple(sorted(reached - modified)),
     )
+
+
+def _metas(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        node["name"]: node["config"]["meta"]
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model"
+    }
 
 
 def _names(manifest: dict[str, Any]) -> set[str]:

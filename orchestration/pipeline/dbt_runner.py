@@ -5,7 +5,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,17 +138,26 @@ class Models:
         nodes = self._manifest.nodes
         return [node for name, node in nodes.items() if name.startswith(start)]
 
-    def modified(self, state: Path, *, downstream: bool = False) -> set[str]:
-        """Return names of models and seeds that differ from `manifest.json` in `state`.
-
-        With `downstream`, include their dependents (dbt's `state:modified+`).
+    def modified(self, previous: Path) -> set[str]:
+        """Return the models and seeds that differ from a manifest.json in `previous`.
 
         Raises:
             ModelsFailed: dbt cannot compare them.
         """
+        return self._list(previous, "state:modified")
+
+    def downstream(self, previous: Path, names: Collection[str]) -> set[str]:
+        """Return those that differ, the named ones, and all that depend on them.
+
+        Raises:
+            ModelsFailed: dbt cannot compare them.
+        """
+        chosen = (f"{name}+" for name in sorted(names))
+        return self._list(previous, "state:modified+", *chosen)
+
+    def _list(self, previous: Path, *select: str) -> set[str]:
         self.parse()
-        select = "state:modified+" if downstream else "state:modified"
-        arguments = ["ls", "--select", select, "--state", str(state)]
+        arguments = ["ls", "--select", *select, "--state", str(previous)]
         arguments += ["--resource-type", "model", "--resource-type", "seed"]
         result = self._invoke([*arguments, "--output", "name"])
         if not result.success:

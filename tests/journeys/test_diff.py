@@ -466,7 +466,7 @@ def test_models_that_fail_are_told_without_what_is_in_the_rows(shop: Shop) -> No
     before = shop.fingerprint()
     out, told = shop.command("diff", "--as-of", AT.isoformat(), code=1)
     assert out == ""
-    assert "aud_cart_abandoners: " in told
+    assert "models/audiences/aud_cart_abandoners.sql, line 1: " in told
     assert "Conversion Error" in told
     assert "Traceback" not in told and "@" not in told.replace("…@…", "")
     assert shop.fingerprint() == before
@@ -485,7 +485,7 @@ def test_a_killed_diff_leaves_production_and_the_next_one_clears_up(shop: Shop) 
     assert killed.stderr is not None
     assert "on a copy" in killed.stderr.readline()
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     (left,) = shop.home.path.glob(".diff-*")
     assert left.stat().st_mode & 0o077 == 0
     with copied(shop.home) as one, copied(shop.home) as other:
@@ -545,4 +545,4 @@ def test_a_copy_waits_for_who_writes_and_has_what_a_killed_one_left(
         with duckdb.connect(str(copy.warehouse)) as warehouse:
             assert warehouse.sql("from t").fetchall() == [(42,)]
     assert home.warehouse.with_name("warehouse.duckdb.wal").exists()
-    holder.wait()
+    holder.communicate()

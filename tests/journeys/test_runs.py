@@ -96,7 +96,8 @@ def test_an_open_file_the_past_and_other_rules(sending: Sending) -> None:
     said = next(line for line in waiting.stderr if "Waiting for" in line)
     assert f"(PID {holder.pid}) to close" in said
     holder.communicate("\n")
-    assert waiting.wait(300) == 0
+    waiting.communicate(timeout=300)
+    assert waiting.returncode == 0
 
     refused = sending.run([*run, "2026-05-01T00:00:00Z"], code=2)
     assert "before the last evaluation" in refused.stderr
