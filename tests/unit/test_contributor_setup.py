@@ -58,7 +58,7 @@ def test_a_warning_is_an_error() -> None:
         warnings.warn("ours", stacklevel=1)
 
 
-def test_make_test_measures_coverage_and_a_single_test_does_not() -> None:
+def test_coverage_has_a_floor_and_is_measured_on_request() -> None:
     tools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
     assert "--cov" in (PROJECT / "Makefile").read_text()
     assert "--cov" not in tools["pytest"]["ini_options"]["addopts"]
