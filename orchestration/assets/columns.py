@@ -1,6 +1,11 @@
 """Metadata of a table: row count, columns and column lineage."""
 
+import json
+import re
 from collections.abc import Mapping
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,22 +17,37 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
 from sqlglot.schema import MappingSchema
 
+from connectors.landing.manifest import replace_file
+
 __all__ = ["Columns"]
 
 Table = tuple[str, str]  # schema, name
+
+_LITERAL = re.compile(r"'[^']*'|(?<![\w.])\d+(?![\w.])")
+"""Values in SQL, such as a run's instant; lineage does not depend on them."""
 
 
 class Columns:
     """Reads a warehouse's catalog once, for the metadata of many tables.
 
-    `keys` maps tables to assets.
+    `keys` maps tables to assets. `cache` is a file that keeps lineage for the next run:
+    SQLGlot takes longer for all models than many a run of them.
     """
 
     def __init__(
-        self, warehouse: duckdb.DuckDBPyConnection, keys: Mapping[Table, dg.AssetKey]
+        self,
+        warehouse: duckdb.DuckDBPyConnection,
+        keys: Mapping[Table, dg.AssetKey],
+        cache: Path,
     ) -> None:
         self._warehouse = warehouse
         self._keys = keys
+        self._cache = cache
+        try:
+            self._known = json.loads(cache.read_bytes())
+        except (FileNotFoundError, ValueError):  # traced again
+            self._known = {}
+        self._lineage: dict[str, Any] = {}
         self._columns: dict[Table, dict[str, str]] = {}
         catalog = warehouse.sql(
             "select schema_name, table_name, column_name, data_type "
@@ -35,13 +55,13 @@ class Columns:
         ).fetchall()
         for schema, table, column, kind in catalog:
             self._columns.setdefault((schema, table), {})[column] = kind
-        self._schema = MappingSchema(dialect="duckdb")
-        for (schema, table), columns in self._columns.items():
-            self._schema.add_table(
-                exp.table_(table, db=schema, catalog="warehouse"),
-                columns,
-                dialect="duckdb",
-            )
+
+    def save(self) -> None:
+        """Write the lineage of the tables that were asked for to the cache."""
+        kept = self._known | self._lineage
+        if kept != self._known:
+            self._cache.parent.mkdir(exist_ok=True)
+            replace_file(self._cache, json.dumps(kept).encode())
 
     def metadata(self, schema: str, table: str, sql: str | None) -> dict[str, Any]:
         """Return row count, columns and lineage, and the numbers of health tables.
@@ -63,7 +83,15 @@ class Columns:
             if isinstance(origins, str):
                 metadata["columns without lineage"] = origins
             else:
-                metadata["dagster/column_lineage"] = dg.TableColumnLineage(origins)
+                metadata["dagster/column_lineage"] = dg.TableColumnLineage(
+                    {
+                        column: [
+                            dg.TableColumnDep(self._keys[origin, name], found)
+                            for origin, name, found in deps
+                        ]
+                        for column, deps in origins.items()
+                    }
+                )
         if rows == 1 and table.endswith("_health"):
             (values,) = self._warehouse.execute(f"from {relation}").fetchall()
             for name, value in zip(columns, values, strict=True):
@@ -71,10 +99,39 @@ class Columns:
                     metadata[name] = value
         return metadata
 
-    def _origins(
-        self, table: Table, sql: str
-    ) -> dict[str, list[dg.TableColumnDep]] | str:
-        """Return the source columns of each column, or an error message."""
+    def _origins(self, table: Table, sql: str) -> dict[str, list[list[str]]] | str:
+        """Return schema, table and column of the origins per column, or an error."""
+        name, key = ".".join(table), self._key(table, sql)
+        if name in self._known and self._known[name][0] == key:
+            origins: dict[str, list[list[str]]] | str = self._known[name][1]
+        else:
+            origins = self._trace(table, sql)
+        self._lineage[name] = [key, origins]
+        return origins
+
+    def _key(self, table: Table, sql: str) -> str:
+        """Return what lineage depends on: the query, and the columns it can read."""
+        read = {
+            ".".join(one): columns
+            for one, columns in self._columns.items()
+            if one == table or (one in self._keys and one[1] in sql)
+        }
+        return sha256(
+            (_LITERAL.sub("0", sql) + json.dumps(read, sort_keys=True)).encode()
+        ).hexdigest()
+
+    @cached_property
+    def _schema(self) -> MappingSchema:
+        schema = MappingSchema(dialect="duckdb")
+        for (db, table), columns in self._columns.items():
+            schema.add_table(
+                exp.table_(table, db=db, catalog="warehouse"),
+                columns,
+                dialect="duckdb",
+            )
+        return schema
+
+    def _trace(self, table: Table, sql: str) -> dict[str, list[list[str]]] | str:
         try:
             query: Any = qualify(
                 parse_one(sql, dialect="duckdb"),
@@ -83,19 +140,17 @@ class Columns:
                 validate_qualify_columns=False,
             )
             scope = build_scope(query)
-            origins: dict[str, list[dg.TableColumnDep]] = {}
+            origins: dict[str, list[list[str]]] = {}
             for column in self._columns[table].keys() & {*query.named_selects}:
                 root = lineage(column, query, scope=scope, dialect="duckdb")
                 leaves = [node for node in root.walk() if not node.downstream]
                 deps = {
-                    (self._keys[origin], exp.to_column(leaf.name).name)
+                    (*origin, exp.to_column(leaf.name).name)
                     for leaf in leaves
                     for origin in [_table(leaf.expression)]
                     if origin in self._keys and origin != table
                 }
-                origins[column] = [
-                    dg.TableColumnDep(key, name) for key, name in sorted(deps)
-                ]
+                origins[column] = [list(dep) for dep in sorted(deps)]
         except SqlglotError as error:
             return str(error).partition(" in query")[0]
         return origins

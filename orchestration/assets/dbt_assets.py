@@ -16,6 +16,7 @@ from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY as UNIQUE
 from orchestration.assets.columns import Columns
 from orchestration.assets.event_tables import REGISTRY, materializations
 from orchestration.assets.landing import LANDED
+from orchestration.pipeline.build_state import built_from
 from orchestration.pipeline.dbt_runner import ModelsFailed, open_when_free
 from orchestration.pipeline.model_errors import without_values
 from orchestration.pipeline.run import Run
@@ -132,6 +133,7 @@ def _events(
             (key.path[0], key.path[1]): key
             for key in context.assets_def.node_keys_by_output_name.values()
         },
+        built_from(run.home).with_name("lineage.json"),
     )
     for result in nodes:
         node = result.node
@@ -167,3 +169,4 @@ def _events(
                     ),
                 },
             )
+    columns.save()
