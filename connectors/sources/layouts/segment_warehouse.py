@@ -83,7 +83,6 @@ def read(files: Sequence[Path]) -> Iterator[bytes]:
     }
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         connection.execute("set temp_directory = ?", [folder])
-        connection.execute("set temp_directory = $1", [folder])
         connection.execute("set memory_limit = '1GB'")
         connection.execute("set threads = 1")  # keeps the order of the file
         for table, file in by_table.items():
