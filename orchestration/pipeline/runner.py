@@ -88,7 +88,8 @@ class Pipeline:
             if one.held_back:
                 sync = one.sync
                 self._say(
-                    f"{sync.audience} → {sync.destination} is blocked: {one.held_back}"
+                    f"{sync.audience} → {sync.destination} was not delivered: "
+                    f"{one.held_back}"
                 )
         return result
 
