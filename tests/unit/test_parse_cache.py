@@ -1,5 +1,7 @@
 """dbt's parsed project is read again from `target/` while nothing it holds changed."""
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +86,16 @@ def test_a_change_is_parsed(
         (project / "target/partial_parse.msgpack").write_bytes(b"cut off")
     assert parse("one") == text
     assert written(tmp_path) != before
+
+
+def test_the_manifest_follows_a_file_that_came_with_an_old_time(
+    parse: Callable[[str], str], tmp_path: Path
+) -> None:
+    parse("one")
+    model = tmp_path / "project" / MODEL
+    model.write_text("select 3 as profile_id")
+    os.utime(model, (0, 0))  # as a copy from a backup has
+    models = Models(Project(tmp_path / "project", Home(tmp_path / "one")))
+    manifest = json.loads(models.manifest_path().read_bytes())
+    node = manifest["nodes"]["model.loomline.aud_all"]
+    assert node["raw_code"] == "select 3 as profile_id"
